@@ -1,0 +1,3 @@
+//! The `neural-cleanse` command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Find and remove backdoors in neural-network classifiers (Neural Cleanse, Wang et al., IEEE S&P 2019).
