@@ -12,6 +12,7 @@ mod graph;
 mod infer;
 mod tensor;
 mod vjp;
+mod window;
 
 pub use attribute::{Attribute, Attributes};
 pub use backward::{Gradients, differentiate};
