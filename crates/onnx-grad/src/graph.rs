@@ -290,6 +290,9 @@ impl Graph {
         if self.types.contains_key(name) {
             return Err(Error::value(name, "is defined twice"));
         }
+        if !ty.is_bounded() {
+            return Err(Error::value(name, format!("is too large ({ty})")));
+        }
         self.types.insert(name.to_owned(), ty);
         Ok(())
     }

@@ -24,6 +24,7 @@ mod proto;
 mod tensor;
 mod tensor_proto;
 mod vjp;
+mod window;
 
 pub use attribute::{Attribute, Attributes};
 pub use backward::{Gradients, differentiate};

@@ -21,6 +21,23 @@ impl ElementType {
     pub fn is_float(self) -> bool {
         matches!(self, ElementType::F32 | ElementType::F64)
     }
+
+    /// Whether values of this type count: int32 and int64.
+    pub fn is_integer(self) -> bool {
+        matches!(self, ElementType::I64 | ElementType::I32)
+    }
+
+    /// The type that ONNX numbers `code` in `TensorProto.DataType`.
+    pub(crate) fn from_onnx(code: i64) -> Option<Self> {
+        match code {
+            1 => Some(ElementType::F32),
+            6 => Some(ElementType::I32),
+            7 => Some(ElementType::I64),
+            9 => Some(ElementType::Bool),
+            11 => Some(ElementType::F64),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for ElementType {
@@ -45,6 +62,12 @@ pub struct ValueType {
 }
 
 impl ValueType {
+    /// The most elements that a value of a graph may have.
+    pub const MAX_LEN: usize = i32::MAX as usize;
+
+    /// The most axes that a value of a graph may have.
+    pub const MAX_RANK: usize = 32;
+
     /// A type from its parts.
     pub fn new(element: ElementType, shape: impl Into<Vec<usize>>) -> Self {
         ValueType { element, shape: shape.into() }
@@ -63,6 +86,13 @@ impl ValueType {
     /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether rank and size stay within [`ValueType::MAX_RANK`] and [`ValueType::MAX_LEN`], axes
+    /// of no elements counting as one, so that no product of extents overflows.
+    pub fn is_bounded(&self) -> bool {
+        let len = self.shape.iter().try_fold(1usize, |len, &extent| len.checked_mul(extent.max(1)));
+        self.rank() <= ValueType::MAX_RANK && len.is_some_and(|len| len <= ValueType::MAX_LEN)
     }
 }
 
