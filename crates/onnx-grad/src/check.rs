@@ -6,10 +6,7 @@
 use std::collections::HashSet;
 
 use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto};
-use crate::{Error, OPSET, Result};
-
-/// The most elements that one tensor may have.
-pub(crate) const MAX_ELEMENTS: usize = 1 << 31;
+use crate::{ElementType, Error, OPSET, Result, ValueType};
 
 /// The oldest opset that is understood: before it, broadcasting was an attribute.
 const OLDEST_OPSET: i64 = 7;
@@ -50,19 +47,24 @@ pub(crate) fn graph(model: &ModelProto) -> Result<&GraphProto> {
     Ok(graph)
 }
 
-/// The number of elements of a tensor with the extents `dims`, or what is wrong with them.
-pub(crate) fn element_count(dims: impl IntoIterator<Item = impl TryInto<usize>>) -> Result<usize, String> {
-    let mut count = 1usize;
-    let mut empty = false;
-    for dim in dims {
-        let dim: usize = dim.try_into().map_err(|_| "has a negative extent".to_owned())?;
-        empty |= dim == 0;
-        count = count.saturating_mul(dim.max(1));
-        if dim > MAX_ELEMENTS || count > MAX_ELEMENTS {
-            return Err(format!("has more than {MAX_ELEMENTS} elements"));
-        }
+/// The shape that `dims` give, or what is wrong with them.
+pub(crate) fn shape(dims: &[i64]) -> Result<Vec<usize>, String> {
+    let shape: Vec<usize> = dims
+        .iter()
+        .map(|&dim| usize::try_from(dim).map_err(|_| format!("has an extent of {dim}")))
+        .collect::<Result<_, _>>()?;
+    bounded(&shape)?;
+    Ok(shape)
+}
+
+/// That a value of `shape` is of a size which can be handled.
+pub(crate) fn bounded(shape: &[usize]) -> Result<(), String> {
+    // The element type does not count for the bounds.
+    if ValueType::new(ElementType::F32, shape).is_bounded() {
+        return Ok(());
     }
-    Ok(if empty { 0 } else { count })
+    let (elements, axes) = (ValueType::MAX_LEN, ValueType::MAX_RANK);
+    Err(format!("has the shape {shape:?}, and no value may have more than {elements} elements or {axes} axes"))
 }
 
 /// That every name is defined once: inputs, constants and what the nodes put out.

@@ -286,7 +286,7 @@ impl Graph {
         if name.is_empty() {
             return Err(Error::value(name, "has an empty name"));
         }
-        check::element_count(ty.shape.iter().copied()).map_err(|problem| Error::value(name, problem))?;
+        check::bounded(&ty.shape).map_err(|problem| Error::value(name, problem))?;
         if self.types.contains_key(name) {
             return Err(Error::value(name, "is defined twice"));
         }

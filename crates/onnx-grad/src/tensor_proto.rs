@@ -58,11 +58,11 @@ pub(crate) fn type_name(code: i32) -> String {
 pub(crate) fn read(proto: &TensorProto, name: &str, files: &ExternalFiles) -> Result<Tensor> {
     let refuse = |problem: String| Error::value(name, problem);
     let element = element_type(proto.data_type.unwrap_or_default()).map_err(refuse)?;
-    let len = check::element_count(proto.dims.iter().copied()).map_err(refuse)?;
+    let shape = check::shape(&proto.dims).map_err(refuse)?;
+    let len = shape.iter().product();
     if proto.segment.is_some() {
         return Err(refuse("is only a segment of a tensor, which is not supported".to_owned()));
     }
-    let shape: Vec<usize> = proto.dims.iter().map(|&dim| dim as usize).collect();
     let raw = match proto.data_location() {
         DataLocation::External => Some(files.read(proto, len * byte_width(proto.data_type())).map_err(refuse)?),
         DataLocation::Default => proto.raw_data.clone().filter(|bytes| !bytes.is_empty()),
@@ -120,8 +120,8 @@ pub(crate) fn replace(proto: &mut TensorProto, tensor: &Tensor) -> Result<(), St
 pub(crate) fn take_in(proto: &mut TensorProto, files: &ExternalFiles) -> Result<(), String> {
     if proto.data_location() == DataLocation::External {
         element_type(proto.data_type.unwrap_or_default())?;
-        let len = check::element_count(proto.dims.iter().copied())? * byte_width(proto.data_type());
-        proto.raw_data = Some(files.read(proto, len)?);
+        let len: usize = check::shape(&proto.dims)?.iter().product();
+        proto.raw_data = Some(files.read(proto, len * byte_width(proto.data_type()))?);
         proto.data_location = None;
         proto.external_data.clear();
     }
