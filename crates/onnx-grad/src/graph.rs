@@ -192,6 +192,43 @@ impl Graph {
         names.iter().try_for_each(|name| self.add_output(name))
     }
 
+    /// Appends all of `other`, whose inputs become the values of this graph that `bindings` names
+    /// (`(input of other, value here)`), and returns the names which `other`'s outputs have here.
+    /// Values keep their names unless those are taken.
+    pub fn splice(&mut self, other: &Graph, bindings: &[(&str, &str)]) -> Result<Vec<String>> {
+        let mut names: HashMap<&str, String> = HashMap::new();
+        for input in &other.inputs {
+            let (_, value) = (bindings.iter().find(|(bound, _)| bound == input))
+                .ok_or_else(|| Error::value(input, "is an input that nothing is bound to"))?;
+            let (expected, given) = (other.value_type(input)?, self.value_type(value)?);
+            if expected != given {
+                return Err(Error::value(input, format!("takes {expected} and is bound to `{value}`, which is {given}")));
+            }
+            names.insert(input, (*value).to_owned());
+        }
+        for (name, tensor) in &other.initializers {
+            let here = self.unused_name(name);
+            self.add_initializer(&here, tensor.clone())?;
+            names.insert(name, here);
+        }
+        for node in &other.nodes {
+            let mut copy = node.clone();
+            for input in copy.inputs.iter_mut().filter(|name| !name.is_empty()) {
+                *input = (names.get(input.as_str()).cloned())
+                    .ok_or_else(|| Error::value(input, "is used before it is defined"))?;
+            }
+            for (output, original) in copy.outputs.iter_mut().zip(&node.outputs).filter(|(_, o)| !o.is_empty()) {
+                *output = self.unused_name(original);
+                names.insert(original, output.clone());
+            }
+            self.push(copy)?;
+        }
+        let resolve = |output: &String| {
+            names.get(output.as_str()).cloned().ok_or_else(|| Error::value(output, "is an output that nothing defines"))
+        };
+        other.outputs.iter().map(resolve).collect()
+    }
+
     /// Turns a constant into an input of the same name and type, so that it can be fed.
     pub fn initializer_to_input(&mut self, name: &str) -> Result<Arc<Tensor>> {
         let tensor = self.initializers.remove(name).ok_or_else(|| Error::value(name, "is not an initializer"))?;
@@ -208,6 +245,10 @@ impl Graph {
                 return name;
             }
         }
+    }
+
+    fn unused_name(&mut self, name: &str) -> String {
+        if self.types.contains_key(name) { self.fresh_name(name) } else { name.to_owned() }
     }
 
     /// The graph without the nodes and constants that no output needs. Inputs stay.

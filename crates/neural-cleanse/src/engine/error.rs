@@ -1,0 +1,103 @@
+use std::path::PathBuf;
+
+/// What an engine, or the choice of one, can fail with.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The engine does not accept the model.
+    #[error("{engine} cannot compile the graph: {reason}")]
+    Compile {
+        /// [`Engine::name`](super::Engine::name).
+        engine: &'static str,
+        /// The engine's own message.
+        reason: String,
+    },
+    /// The engine failed in a run whose inputs were as declared.
+    #[error("{engine} failed to run the graph: {reason}")]
+    Run {
+        /// [`Engine::name`](super::Engine::name).
+        engine: &'static str,
+        /// The engine's own message.
+        reason: String,
+    },
+    /// An input was given that the graph does not have.
+    #[error("the graph has no input `{name}`; its inputs are {}", list(.known))]
+    UnknownInput {
+        /// The name that was given.
+        name: String,
+        /// The names of the graph's inputs.
+        known: Vec<String>,
+    },
+    /// An output was asked for that the graph does not have.
+    #[error("the graph has no output `{name}`; its outputs are {}", list(.known))]
+    UnknownOutput {
+        /// The name that was asked for.
+        name: String,
+        /// The names of the graph's outputs.
+        known: Vec<String>,
+    },
+    /// An input of the graph was not given.
+    #[error("the graph's input `{name}` was not given")]
+    MissingInput {
+        /// The input's name.
+        name: String,
+    },
+    /// An input was given, or an output asked for, more than once.
+    #[error("`{name}` is named twice in one run")]
+    NamedTwice {
+        /// The repeated name.
+        name: String,
+    },
+    /// An input does not have the declared shape.
+    #[error("input `{name}` has shape {found:?} where the graph expects {expected}")]
+    InputShape {
+        /// The input's name.
+        name: String,
+        /// The declared shape, `?` for a size that is not fixed.
+        expected: String,
+        /// The shape that was given.
+        found: Vec<usize>,
+    },
+    /// No shared library of the engine was found.
+    #[error(
+        "no ONNX Runtime library was found; looked in {}. Install it with `pip install onnxruntime`, or name the \
+         library file or set ORT_DYLIB_PATH",
+        searched(.looked_in)
+    )]
+    LibraryNotFound {
+        /// The directories that were searched.
+        looked_in: Vec<PathBuf>,
+    },
+    /// A shared library was found and cannot be used.
+    #[error("the ONNX Runtime library {} ({origin}) cannot be used: {reason}", .path.display())]
+    Library {
+        /// The library file.
+        path: PathBuf,
+        /// How the library was found.
+        origin: String,
+        /// Why it cannot be used.
+        reason: String,
+    },
+    /// A name that is no engine's.
+    #[error("there is no engine `{name}`; the engines are auto, rten and onnxruntime")]
+    UnknownEngine {
+        /// The name that was given.
+        name: String,
+    },
+}
+
+fn list(names: &[String]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    quoted.join(", ")
+}
+
+fn searched(directories: &[PathBuf]) -> String {
+    if directories.is_empty() {
+        return "no directory: neither VIRTUAL_ENV nor a python3 in PATH has site-packages"
+            .to_owned();
+    }
+    let shown: Vec<String> = directories
+        .iter()
+        .map(|directory| directory.display().to_string())
+        .collect();
+    shown.join(", ")
+}
