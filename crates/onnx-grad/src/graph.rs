@@ -202,7 +202,10 @@ impl Graph {
                 .ok_or_else(|| Error::value(input, "is an input that nothing is bound to"))?;
             let (expected, given) = (other.value_type(input)?, self.value_type(value)?);
             if expected != given {
-                return Err(Error::value(input, format!("takes {expected} and is bound to `{value}`, which is {given}")));
+                return Err(Error::value(
+                    input,
+                    format!("takes {expected} and is bound to `{value}`, which is {given}"),
+                ));
             }
             names.insert(input, (*value).to_owned());
         }

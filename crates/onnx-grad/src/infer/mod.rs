@@ -19,7 +19,7 @@ mod slice;
 pub(crate) use call::{Call, check};
 pub(crate) use elementwise::broadcast;
 pub(crate) use reduce::reduced_axes;
-pub(crate) use slice::{axis_slices, pad_amounts, split_sizes};
+pub(crate) use slice::{AxisSlice, axis_slices, pad_amounts, split_sizes};
 
 use crate::{Graph, Node, Result, ValueType};
 
