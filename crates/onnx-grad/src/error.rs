@@ -8,6 +8,15 @@ pub enum Error {
     #[error("not a usable ONNX model: {0}")]
     Model(String),
 
+    /// A file cannot be read or written, or is not what it should be.
+    #[error("`{path}` {problem}")]
+    File {
+        /// The file's path.
+        path: String,
+        /// What is wrong, as a clause.
+        problem: String,
+    },
+
     /// A node is malformed, or uses an operator in a way which is not supported.
     #[error("node `{node}` ({op}): {problem}")]
     Node {
@@ -30,6 +39,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// An error about the file at `path`.
+    pub fn file(path: &std::path::Path, problem: impl Into<String>) -> Self {
+        Error::File { path: path.display().to_string(), problem: problem.into() }
+    }
+
     /// An error about `node`.
     pub fn node(node: &crate::Node, problem: impl Into<String>) -> Self {
         Error::Node { node: node.label().to_owned(), op: node.op.clone(), problem: problem.into() }

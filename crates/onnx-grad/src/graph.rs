@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::{Attribute, Attributes, ElementType, Error, Result, Tensor, ValueType, infer};
+use crate::{Attribute, Attributes, ElementType, Error, Result, Tensor, ValueType, check, infer};
 
 /// The opset of every [`Graph`]: older and newer models are brought to it on import.
 pub const OPSET: i64 = 18;
@@ -285,10 +285,18 @@ impl Graph {
         self
     }
 
+    /// Keeps fresh names different from `names`, which are still to be defined.
+    pub(crate) fn keep_clear_of<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
+        let number = |name: &str| name.rsplit_once('.').and_then(|(_, digits)| digits.parse::<u32>().ok());
+        let largest = names.into_iter().filter_map(number).max().unwrap_or(0);
+        self.fresh = self.fresh.max(largest as usize);
+    }
+
     fn define(&mut self, name: &str, ty: ValueType) -> Result<()> {
         if name.is_empty() {
             return Err(Error::value(name, "has an empty name"));
         }
+        check::bounded(&ty.shape).map_err(|problem| Error::value(name, problem))?;
         if self.types.contains_key(name) {
             return Err(Error::value(name, "is defined twice"));
         }

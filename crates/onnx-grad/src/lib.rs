@@ -6,12 +6,24 @@
 
 mod attribute;
 mod backward;
+mod batch;
+mod check;
 mod error;
+mod export;
+mod external;
 mod fold;
+mod foreign;
 mod graph;
+mod import;
 mod infer;
+mod model;
+mod node_proto;
+mod opset;
+mod order;
+mod proto;
 mod simplify;
 mod tensor;
+mod tensor_proto;
 mod vjp;
 mod window;
 
@@ -19,5 +31,7 @@ pub use attribute::{Attribute, Attributes};
 pub use backward::{Gradients, differentiate};
 pub use error::{Error, Result};
 pub use graph::{Graph, Node, OPSET};
+pub use import::ImportOptions;
+pub use model::Model;
 pub use simplify::simplify;
 pub use tensor::{ElementType, Tensor, TensorData, ValueType};

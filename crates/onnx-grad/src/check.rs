@@ -1,0 +1,152 @@
+//! What is refused, and the words for it.
+//!
+//! A model under scan is untrusted: every size is checked before it is multiplied or allocated,
+//! and what cannot be honoured is refused by name rather than guessed at.
+
+use std::collections::HashSet;
+
+use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto};
+use crate::{ElementType, Error, OPSET, Result, ValueType};
+
+/// The oldest opset that is understood: before it, broadcasting was an attribute.
+const OLDEST_OPSET: i64 = 7;
+
+/// The newest opset whose changes since [`OPSET`] are known.
+const NEWEST_OPSET: i64 = 25;
+
+/// The opset that the model is written for.
+pub(crate) fn opset(model: &ModelProto) -> Result<i64> {
+    let versions: Vec<i64> = model
+        .opset_import
+        .iter()
+        .filter(|import| is_default_domain(import.domain.as_deref()))
+        .map(|import| import.version.unwrap_or_default())
+        .collect();
+    match versions[..] {
+        [version] if (OLDEST_OPSET..=NEWEST_OPSET).contains(&version) => Ok(version),
+        [version] => Err(Error::Model(format!(
+            "it is written for opset {version}; opsets {OLDEST_OPSET} to {NEWEST_OPSET} are supported, \
+             {OPSET} being the best choice for an export"
+        ))),
+        [] => Err(Error::Model("it does not say which version of the ONNX operators (opset) it uses".to_owned())),
+        _ => Err(Error::Model("it imports the ONNX operators (opset) more than once".to_owned())),
+    }
+}
+
+/// The model's graph, if it keeps to the rules of ONNX on the whole.
+pub(crate) fn graph(model: &ModelProto) -> Result<&GraphProto> {
+    let graph = model.graph.as_ref().ok_or_else(|| Error::Model("it has no graph".to_owned()))?;
+    if let Some(tensor) = graph.sparse_initializer.first() {
+        let name = tensor.values.as_ref().map_or("", |values| values.name());
+        return Err(Error::value(name, "is a sparse initializer, which is not supported; export it as a dense one"));
+    }
+    if graph.output.is_empty() {
+        return Err(Error::Model("its graph has no outputs".to_owned()));
+    }
+    unique_names(graph)?;
+    Ok(graph)
+}
+
+/// The shape that `dims` give, or what is wrong with them.
+pub(crate) fn shape(dims: &[i64]) -> Result<Vec<usize>, String> {
+    let shape: Vec<usize> = dims
+        .iter()
+        .map(|&dim| usize::try_from(dim).map_err(|_| format!("has an extent of {dim}")))
+        .collect::<Result<_, _>>()?;
+    bounded(&shape)?;
+    Ok(shape)
+}
+
+/// That a value of `shape` is of a size which can be handled.
+pub(crate) fn bounded(shape: &[usize]) -> Result<(), String> {
+    // The element type does not count for the bounds.
+    if ValueType::new(ElementType::F32, shape).is_bounded() {
+        return Ok(());
+    }
+    let (elements, axes) = (ValueType::MAX_LEN, ValueType::MAX_RANK);
+    Err(format!("has the shape {shape:?}, and no value may have more than {elements} elements or {axes} axes"))
+}
+
+/// That every name is defined once: inputs, constants and what the nodes put out.
+fn unique_names(graph: &GraphProto) -> Result<()> {
+    let mut constants = HashSet::new();
+    for tensor in &graph.initializer {
+        if !constants.insert(tensor.name()) {
+            return Err(Error::value(tensor.name(), "is defined by two initializers"));
+        }
+    }
+    let mut inputs = HashSet::new();
+    for input in &graph.input {
+        if !inputs.insert(input.name()) {
+            return Err(Error::value(input.name(), "is declared as an input twice"));
+        }
+    }
+    let mut computed = HashSet::new();
+    for node in &graph.node {
+        for output in node.output.iter().map(String::as_str).filter(|output| !output.is_empty()) {
+            if !computed.insert(output) || constants.contains(output) || inputs.contains(output) {
+                return Err(node_error(node, format!("puts out `{output}`, which is already defined")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// That the node is an operator of the default ONNX domain.
+pub(crate) fn domain(node: &NodeProto, model: &ModelProto) -> Result<()> {
+    if is_default_domain(node.domain.as_deref()) {
+        return Ok(());
+    }
+    let is_function = |op: &str| model.functions.iter().any(|f| f.name() == op && f.domain() == node.domain());
+    Err(node_error(
+        node,
+        match node.domain() {
+            _ if is_function(node.op_type()) => {
+                "is a function that the model defines itself; replace such functions by what they stand for with \
+                 onnx.inliner.inline_local_functions"
+                    .to_owned()
+            }
+            "com.microsoft" => "is an operator of ONNX Runtime and not of ONNX; use the model as it was before ONNX \
+                                Runtime optimised or quantised it"
+                .to_owned(),
+            "ai.onnx.ml" => "is not an operator of neural networks".to_owned(),
+            domain => format!("is an operator of the domain `{domain}`; only ONNX's own operators are supported"),
+        },
+    ))
+}
+
+/// That no attribute is a graph: control flow has no derivative here.
+pub(crate) fn no_subgraph(node: &NodeProto) -> Result<()> {
+    if subgraphs(node).next().is_none() {
+        return Ok(());
+    }
+    Err(node_error(
+        node,
+        "is control flow, which cannot be differentiated; export the model by tracing it, so that loops and branches \
+         are resolved",
+    ))
+}
+
+/// The graphs among the node's attributes.
+pub(crate) fn subgraphs(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
+    node.attribute
+        .iter()
+        .flat_map(|attribute: &AttributeProto| attribute.g.as_deref().into_iter().chain(&attribute.graphs))
+}
+
+/// An error about `node` as it stands in the file.
+pub(crate) fn node_error(node: &NodeProto, problem: impl Into<String>) -> Error {
+    let first_output = || node.output.iter().find(|output| !output.is_empty()).map_or("", String::as_str);
+    Error::Node {
+        node: if node.name().is_empty() { first_output() } else { node.name() }.to_owned(),
+        op: match node.domain() {
+            "" | "ai.onnx" => node.op_type().to_owned(),
+            domain => format!("{domain}.{}", node.op_type()),
+        },
+        problem: problem.into(),
+    }
+}
+
+fn is_default_domain(domain: Option<&str>) -> bool {
+    matches!(domain, None | Some("" | "ai.onnx"))
+}

@@ -1,0 +1,97 @@
+//! Writing a graph as an ordinary ONNX model.
+
+use prost::Message;
+
+use crate::proto::{
+    AttributeProto, AttributeType, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorShapeProto,
+    TensorType, TypeProto, ValueInfoProto,
+};
+use crate::{Attribute, Graph, Node, OPSET, Result, ValueType, tensor_proto};
+
+/// The version of the ONNX file format that goes with [`OPSET`].
+const IR_VERSION: i64 = 8;
+
+impl Graph {
+    /// The graph as the bytes of an ONNX file, for any ONNX engine; `name` is what the file calls it.
+    pub fn to_model_bytes(&self, name: &str) -> Result<Vec<u8>> {
+        let value_info = |name: &String| Ok(value_info(name, self.value_type(name)?));
+        let graph = GraphProto {
+            name: Some(name.to_owned()),
+            node: self.nodes().iter().map(node).collect(),
+            initializer: self.initializers().iter().map(|(name, tensor)| tensor_proto::write(tensor, name)).collect(),
+            input: self.inputs().iter().map(value_info).collect::<Result<_>>()?,
+            output: self.outputs().iter().map(value_info).collect::<Result<_>>()?,
+            ..GraphProto::default()
+        };
+        let model = ModelProto {
+            ir_version: Some(IR_VERSION),
+            producer_name: Some(env!("CARGO_PKG_NAME").to_owned()),
+            producer_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            graph: Some(graph),
+            opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(OPSET) }],
+            ..ModelProto::default()
+        };
+        Ok(model.encode_to_vec())
+    }
+}
+
+fn node(node: &Node) -> NodeProto {
+    NodeProto {
+        input: node.inputs.clone(),
+        output: node.outputs.clone(),
+        name: Some(node.name.clone()).filter(|name| !name.is_empty()),
+        op_type: Some(node.op.clone()),
+        attribute: node.attributes.iter().map(|(name, value)| attribute(name, value)).collect(),
+        ..NodeProto::default()
+    }
+}
+
+fn attribute(name: &str, value: &Attribute) -> AttributeProto {
+    let mut proto = AttributeProto { name: Some(name.to_owned()), ..AttributeProto::default() };
+    let bytes = |text: &String| text.clone().into_bytes();
+    let kind = match value {
+        Attribute::Int(value) => {
+            proto.i = Some(*value);
+            AttributeType::Int
+        }
+        Attribute::Ints(values) => {
+            proto.ints = values.clone();
+            AttributeType::Ints
+        }
+        Attribute::Float(value) => {
+            proto.f = Some(*value);
+            AttributeType::Float
+        }
+        Attribute::Floats(values) => {
+            proto.floats = values.clone();
+            AttributeType::Floats
+        }
+        Attribute::String(text) => {
+            proto.s = Some(bytes(text));
+            AttributeType::String
+        }
+        Attribute::Strings(texts) => {
+            proto.strings = texts.iter().map(bytes).collect();
+            AttributeType::Strings
+        }
+        Attribute::Tensor(tensor) => {
+            proto.t = Some(Box::new(tensor_proto::write(tensor, "")));
+            AttributeType::Tensor
+        }
+    };
+    proto.set_type(kind);
+    proto
+}
+
+fn value_info(name: &str, ty: &ValueType) -> ValueInfoProto {
+    let extent = |&dim: &usize| Dimension { dim_value: Some(dim as i64), ..Dimension::default() };
+    let tensor_type = TensorType {
+        elem_type: Some(tensor_proto::data_type(ty.element) as i32),
+        shape: Some(TensorShapeProto { dim: ty.shape.iter().map(extent).collect() }),
+    };
+    ValueInfoProto {
+        name: Some(name.to_owned()),
+        r#type: Some(TypeProto { tensor_type: Some(tensor_type), ..TypeProto::default() }),
+        ..ValueInfoProto::default()
+    }
+}
