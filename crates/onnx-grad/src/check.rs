@@ -59,7 +59,6 @@ pub(crate) fn shape(dims: &[i64]) -> Result<Vec<usize>, String> {
 
 /// That a value of `shape` is of a size which can be handled.
 pub(crate) fn bounded(shape: &[usize]) -> Result<(), String> {
-    // The element type does not count for the bounds.
     if ValueType::new(ElementType::F32, shape).is_bounded() {
         return Ok(());
     }
