@@ -1,3 +1,32 @@
-//! Find and remove backdoors in neural-network classifiers (Neural Cleanse, Wang et al., IEEE S&P 2019).
+//! Find and remove backdoors in neural-network classifiers.
+//!
+//! This is Neural Cleanse (Wang et al., "Neural Cleanse: Identifying and Mitigating Backdoor
+//! Attacks in Neural Networks", IEEE S&P 2019) for models of any framework, through ONNX: for each
+//! class it inverts the smallest [`Trigger`] that sends images there ([`inversion`]), compares
+//! the triggers' sizes ([`detection`]) and says whether one is exceptionally small ([`scan`]).
+//! The documented API of `NeuralCleanse` is in [`NeuralCleanse`].
 
+pub mod classifier;
+pub mod data;
+pub mod detection;
 pub mod engine;
+mod error;
+mod files;
+pub mod inversion;
+mod network;
+mod neural_cleanse;
+mod preprocessing;
+pub mod report;
+pub mod scan;
+mod trigger;
+
+pub use classifier::{Classifier, ClassifierOptions, Predictor};
+pub use detection::{Rule, Verdict};
+pub use error::{Error, Result};
+pub use inversion::{Config, Inversion, Norm};
+pub use network::Network;
+pub use neural_cleanse::{CleansedClassifier, NeuralCleanse};
+pub use onnx_grad::Model;
+pub use preprocessing::{Layout, ModelCard, Preprocessing};
+pub use scan::{Scan, ScanOptions, scan};
+pub use trigger::Trigger;

@@ -211,6 +211,21 @@ impl Tensor {
         Tensor::new(shape, self.data)
     }
 
+    /// A tensor of `shape` whose elements are those at `sources` in the row-major order of this one.
+    ///
+    /// # Panics
+    /// If a source is beyond the elements, or if there are not as many sources as `shape` says.
+    pub(crate) fn gathered(&self, shape: impl Into<Vec<usize>>, sources: &[usize]) -> Self {
+        let data = match &self.data {
+            TensorData::F32(v) => TensorData::F32(sources.iter().map(|&i| v[i]).collect()),
+            TensorData::F64(v) => TensorData::F64(sources.iter().map(|&i| v[i]).collect()),
+            TensorData::I64(v) => TensorData::I64(sources.iter().map(|&i| v[i]).collect()),
+            TensorData::I32(v) => TensorData::I32(sources.iter().map(|&i| v[i]).collect()),
+            TensorData::Bool(v) => TensorData::Bool(sources.iter().map(|&i| v[i]).collect()),
+        };
+        Tensor::new(shape, data)
+    }
+
     /// The elements as float64 (bool as 0 and 1).
     pub fn to_f64(&self) -> Vec<f64> {
         match &self.data {

@@ -92,12 +92,8 @@ fn list(names: &[String]) -> String {
 
 fn searched(directories: &[PathBuf]) -> String {
     if directories.is_empty() {
-        return "no directory: neither VIRTUAL_ENV nor a python3 in PATH has site-packages"
-            .to_owned();
+        return "no directory: neither VIRTUAL_ENV nor a python3 in PATH has site-packages".to_owned();
     }
-    let shown: Vec<String> = directories
-        .iter()
-        .map(|directory| directory.display().to_string())
-        .collect();
+    let shown: Vec<String> = directories.iter().map(|directory| directory.display().to_string()).collect();
     shown.join(", ")
 }

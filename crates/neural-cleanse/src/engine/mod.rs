@@ -5,13 +5,19 @@
 //! an engine checks names and shapes before it runs anything.
 
 mod error;
+mod framing;
+mod library;
+mod onnxruntime;
 mod rten;
+mod select;
 mod signature;
 
 use ndarray::{ArrayD, ArrayViewD};
 
 pub use error::EngineError;
+pub use onnxruntime::OnnxRuntime;
 pub use rten::Rten;
+pub use select::{EngineChoice, Selected, select};
 
 /// Compiles ONNX models.
 pub trait Engine: Send + Sync {

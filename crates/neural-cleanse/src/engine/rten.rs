@@ -7,6 +7,7 @@ use ndarray::{ArrayD, ArrayViewD, CowArray, IxDyn};
 use rten::{Dimension, Model, ModelOptions, NodeId, RunOptions, ThreadPool, Value, ValueOrView};
 use rten_tensor::{Layout, Tensor, TensorView};
 
+use super::framing::is_whole_message;
 use super::signature::{Input, Signature};
 use super::{Engine, EngineError, Session};
 
@@ -28,16 +29,12 @@ impl Engine for Rten {
     }
 
     fn compile(&self, model: &[u8], threads: usize) -> Result<Box<dyn Session>, EngineError> {
-        let refused = |reason: String| EngineError::Compile {
-            engine: NAME,
-            reason,
-        };
-        let load = || {
-            ModelOptions::with_all_ops()
-                .prepack_weights(true)
-                .load(model.to_vec())
-        };
-        let model = catch_unwind(load)
+        let refused = |reason: String| EngineError::Compile { engine: NAME, reason };
+        if !is_whole_message(model) {
+            return Err(refused("the bytes are not an ONNX model".to_owned()));
+        }
+        let load = || ModelOptions::with_all_ops().prepack_weights(true).load(model.to_vec());
+        let model = outside_rayon(load)
             .map_err(|panic| refused(panic_message(panic.as_ref())))?
             .map_err(|error| refused(error.to_string()))?;
         let pool = Arc::new(ThreadPool::with_num_threads(threads.max(1)));
@@ -65,59 +62,32 @@ impl Session for RtenSession {
         outputs: &[&str],
     ) -> Result<Vec<ArrayD<f32>>, EngineError> {
         self.signature.check(inputs, outputs)?;
-        let contiguous: Vec<CowArray<'_, f32, IxDyn>> = inputs
-            .iter()
-            .map(|(_, array)| array.as_standard_layout())
-            .collect();
+        let contiguous: Vec<CowArray<'_, f32, IxDyn>> =
+            inputs.iter().map(|(_, array)| array.as_standard_layout()).collect();
         let values = inputs
             .iter()
             .zip(&contiguous)
             .map(|((name, _), array)| Ok((self.node(name)?, view(array)?)))
             .collect::<Result<Vec<_>, EngineError>>()?;
-        let output_nodes = outputs
-            .iter()
-            .map(|name| self.node(name))
-            .collect::<Result<Vec<_>, _>>()?;
-        let run = || {
-            self.model
-                .run(values, &output_nodes, Some(self.options.clone()))
-        };
+        let output_nodes = outputs.iter().map(|name| self.node(name)).collect::<Result<Vec<_>, _>>()?;
+        let run = || self.model.run(values, &output_nodes, Some(self.options.clone()));
         let results = outside_rayon(run)
             .map_err(|panic| failed(panic_message(panic.as_ref())))?
             .map_err(|error| failed(error.to_string()))?;
-        outputs
-            .iter()
-            .zip(results)
-            .map(|(name, value)| into_array(name, value))
-            .collect()
+        outputs.iter().zip(results).map(|(name, value)| into_array(name, value)).collect()
     }
 }
 
 impl RtenSession {
     fn node(&self, name: &str) -> Result<NodeId, EngineError> {
-        self.model
-            .node_id(name)
-            .map_err(|error| failed(error.to_string()))
+        self.model.node_id(name).map_err(|error| failed(error.to_string()))
     }
 }
 
 fn signature(model: &Model) -> Signature {
-    let name = |id: &NodeId| {
-        model
-            .node_info(*id)
-            .and_then(|node| node.name().map(str::to_owned))
-            .unwrap_or_default()
-    };
-    let shape = |id: &NodeId| {
-        model
-            .node_info(*id)
-            .and_then(|node| node.shape())
-            .unwrap_or_default()
-    };
-    let input = |id: &NodeId| Input {
-        name: name(id),
-        shape: shape(id).iter().map(fixed_size).collect(),
-    };
+    let name = |id: &NodeId| model.node_info(*id).and_then(|node| node.name().map(str::to_owned)).unwrap_or_default();
+    let shape = |id: &NodeId| model.node_info(*id).and_then(|node| node.shape()).unwrap_or_default();
+    let input = |id: &NodeId| Input { name: name(id), shape: shape(id).iter().map(fixed_size).collect() };
     Signature {
         inputs: model.input_ids().iter().map(input).collect(),
         outputs: model.output_ids().iter().map(name).collect(),
@@ -131,7 +101,7 @@ fn fixed_size(dimension: &Dimension) -> Option<usize> {
     }
 }
 
-/// Runs `work` where waiting for the session's thread pool only waits.
+/// Runs `work` where waiting for one of rten's thread pools only waits, and catches panics.
 ///
 /// A rayon worker that waits for another pool meanwhile starts further jobs of its own
 /// pool, here another inversion on top of this one; a plain thread does not.
@@ -143,34 +113,24 @@ fn outside_rayon<R: Send>(work: impl FnOnce() -> R + Send) -> thread::Result<R> 
 }
 
 fn view<'a>(array: &'a CowArray<'_, f32, IxDyn>) -> Result<ValueOrView<'a>, EngineError> {
-    let data = array
-        .as_slice()
-        .ok_or_else(|| failed("an input is not contiguous".to_owned()))?;
-    let tensor = TensorView::try_from_data(array.shape(), data)
-        .map_err(|error| failed(error.to_string()))?;
+    let data = array.as_slice().ok_or_else(|| failed("an input is not contiguous".to_owned()))?;
+    let tensor = TensorView::try_from_data(array.shape(), data).map_err(|error| failed(error.to_string()))?;
     Ok(tensor.into())
 }
 
 fn into_array(name: &str, value: Value) -> Result<ArrayD<f32>, EngineError> {
-    let tensor: Tensor<f32> = value
-        .into_tensor()
-        .ok_or_else(|| failed(format!("output `{name}` is not a float tensor")))?;
+    let tensor: Tensor<f32> =
+        value.into_tensor().ok_or_else(|| failed(format!("output `{name}` is not a float tensor")))?;
     let shape = tensor.shape().to_vec();
     ArrayD::from_shape_vec(shape, tensor.into_data()).map_err(|error| failed(error.to_string()))
 }
 
 fn failed(reason: String) -> EngineError {
-    EngineError::Run {
-        engine: NAME,
-        reason,
-    }
+    EngineError::Run { engine: NAME, reason }
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let words = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied());
+    let words = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     format!("it stopped with a panic: {}", words.unwrap_or("no message"))
 }
 

@@ -16,41 +16,22 @@ pub(super) struct Input {
 
 impl Signature {
     /// Checks that every input is given once with its declared shape and that the outputs exist.
-    pub(super) fn check(
-        &self,
-        inputs: &[(&str, ArrayViewD<'_, f32>)],
-        outputs: &[&str],
-    ) -> Result<(), EngineError> {
+    pub(super) fn check(&self, inputs: &[(&str, ArrayViewD<'_, f32>)], outputs: &[&str]) -> Result<(), EngineError> {
         let given: Vec<&str> = inputs.iter().map(|(name, _)| *name).collect();
         check_distinct(&given)?;
         check_distinct(outputs)?;
         for (name, array) in inputs {
             let Some(declared) = self.inputs.iter().find(|input| input.name == *name) else {
                 let known = self.inputs.iter().map(|input| input.name.clone()).collect();
-                return Err(EngineError::UnknownInput {
-                    name: (*name).to_owned(),
-                    known,
-                });
+                return Err(EngineError::UnknownInput { name: (*name).to_owned(), known });
             };
             declared.check(array.shape())?;
         }
-        if let Some(missing) = self
-            .inputs
-            .iter()
-            .find(|input| !given.contains(&input.name.as_str()))
-        {
-            return Err(EngineError::MissingInput {
-                name: missing.name.clone(),
-            });
+        if let Some(missing) = self.inputs.iter().find(|input| !given.contains(&input.name.as_str())) {
+            return Err(EngineError::MissingInput { name: missing.name.clone() });
         }
-        match outputs
-            .iter()
-            .find(|name| !self.outputs.iter().any(|output| output == *name))
-        {
-            Some(name) => Err(EngineError::UnknownOutput {
-                name: (*name).to_owned(),
-                known: self.outputs.clone(),
-            }),
+        match outputs.iter().find(|name| !self.outputs.iter().any(|output| output == *name)) {
+            Some(name) => Err(EngineError::UnknownOutput { name: (*name).to_owned(), known: self.outputs.clone() }),
             None => Ok(()),
         }
     }
@@ -59,19 +40,12 @@ impl Signature {
 impl Input {
     fn check(&self, shape: &[usize]) -> Result<(), EngineError> {
         let agrees = self.shape.len() == shape.len()
-            && self
-                .shape
-                .iter()
-                .zip(shape)
-                .all(|(declared, size)| declared.is_none_or(|declared| declared == *size));
+            && self.shape.iter().zip(shape).all(|(declared, size)| declared.is_none_or(|declared| declared == *size));
         if agrees {
             return Ok(());
         }
-        let sizes: Vec<String> = self
-            .shape
-            .iter()
-            .map(|size| size.map_or_else(|| "?".to_owned(), |size| size.to_string()))
-            .collect();
+        let sizes: Vec<String> =
+            self.shape.iter().map(|size| size.map_or_else(|| "?".to_owned(), |size| size.to_string())).collect();
         Err(EngineError::InputShape {
             name: self.name.clone(),
             expected: format!("[{}]", sizes.join(", ")),
@@ -81,14 +55,8 @@ impl Input {
 }
 
 fn check_distinct(names: &[&str]) -> Result<(), EngineError> {
-    match names
-        .iter()
-        .enumerate()
-        .find(|(index, name)| names[..*index].contains(name))
-    {
-        Some((_, name)) => Err(EngineError::NamedTwice {
-            name: (*name).to_owned(),
-        }),
+    match names.iter().enumerate().find(|(index, name)| names[..*index].contains(name)) {
+        Some((_, name)) => Err(EngineError::NamedTwice { name: (*name).to_owned() }),
         None => Ok(()),
     }
 }

@@ -1,44 +1,6 @@
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
-/// The norm of the mask that trigger inversion makes small.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Norm {
-    /// Σ|m|: the number of pixels that the mask covers, each weighted by its opacity.
-    #[serde(rename = "1")]
-    L1,
-    /// √Σm²; the default of the documented API.
-    #[serde(rename = "2")]
-    L2,
-    /// max|m|: makes a trigger faint rather than small.
-    #[serde(rename = "inf")]
-    Inf,
-}
-
-impl FromStr for Norm {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "1" => Ok(Norm::L1),
-            "2" => Ok(Norm::L2),
-            "inf" => Ok(Norm::Inf),
-            _ => Err(format!("`{text}` is not a norm: use 1, 2 or inf")),
-        }
-    }
-}
-
-impl fmt::Display for Norm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Norm::L1 => "1",
-            Norm::L2 => "2",
-            Norm::Inf => "inf",
-        })
-    }
-}
+use super::Norm;
 
 /// How the weight of the mask's norm begins.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -1,0 +1,311 @@
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Context;
+use clap::{ArgAction, Args, ValueEnum};
+use ndarray::ArrayView3;
+use neural_cleanse::report::{ScanReport, write_trigger_picture};
+use neural_cleanse::scan::clean_set;
+use neural_cleanse::{Classifier, Config, Norm, Rule, Scan, ScanOptions, Verdict};
+use sha2::{Digest, Sha256};
+
+use crate::options::{DataArguments, ModelArguments};
+use crate::progress::Progress;
+use crate::table;
+
+/// Say whether a model hides a backdoor, for which class, and show the trigger.
+///
+/// Exit status: 0 clean, 1 backdoored, 2 error, 3 inconclusive.
+#[derive(Args)]
+pub struct ScanArguments {
+    #[command(flatten)]
+    model: ModelArguments,
+
+    #[command(flatten)]
+    data: DataArguments,
+
+    /// Where scan.json and the triggers go [default: the model's name with -scan, in the current folder]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+
+    /// Print scan.json instead of the table
+    #[arg(long)]
+    json: bool,
+
+    /// Go on where the clean accuracy is near chance
+    #[arg(long)]
+    force: bool,
+
+    /// Only these classes, with commas between
+    #[arg(long, value_delimiter = ',', value_name = "CLASS")]
+    classes: Option<Vec<usize>>,
+
+    #[command(flatten)]
+    inversion: InversionArguments,
+
+    #[command(flatten)]
+    detection: DetectionArguments,
+}
+
+/// Where the parameters that no option sets come from.
+#[derive(Clone, Copy, ValueEnum)]
+enum Preset {
+    /// One minibatch a step, 100 steps
+    Fast,
+    /// The documented defaults of NeuralCleanse: passes over all samples, up to 1000 steps
+    Seed,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Trigger inversion")]
+struct InversionArguments {
+    /// Where the parameters that no option sets come from
+    #[arg(long, value_enum, default_value = "fast")]
+    preset: Preset,
+
+    /// The norm of the mask that is made small: 1, 2 or inf
+    #[arg(long, default_value = "2")]
+    norm: Norm,
+
+    /// The largest number of steps for a class
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
+
+    /// The first weight of the norm that is not 0
+    #[arg(long, value_name = "WEIGHT")]
+    init_cost: Option<f64>,
+
+    /// The learning rate of Adam
+    #[arg(long, value_name = "RATE")]
+    learning_rate: Option<f64>,
+
+    /// The attack success rate, 0 to 1, from which on a step is a success
+    #[arg(long, value_name = "RATE")]
+    attack_success_threshold: Option<f64>,
+
+    /// The successes (failures) in a row after which the cost rises (falls)
+    #[arg(long, value_name = "N")]
+    patience: Option<usize>,
+
+    /// Stop before --steps when the norm no longer falls
+    #[arg(long, overrides_with = "no_early_stop", action = ArgAction::SetTrue)]
+    early_stop: bool,
+
+    /// Always take all steps
+    #[arg(long, overrides_with = "early_stop", action = ArgAction::SetTrue)]
+    no_early_stop: bool,
+
+    /// A norm above this share of the best is no improvement
+    #[arg(long, value_name = "SHARE")]
+    early_stop_threshold: Option<f64>,
+
+    /// The steps without an improvement after which a class is finished
+    #[arg(long, value_name = "N")]
+    early_stop_patience: Option<usize>,
+
+    /// The factor by which the cost rises; it falls by its power of 1.5
+    #[arg(long, value_name = "FACTOR")]
+    cost_multiplier: Option<f64>,
+
+    /// The number of images in a minibatch
+    #[arg(long, value_name = "N")]
+    batch_size: Option<usize>,
+
+    /// The minibatches in a step; 0 is a pass over all samples
+    #[arg(long, value_name = "N")]
+    batches_per_step: Option<usize>,
+
+    /// The value of the whole mask at the start, between 0 and 1
+    #[arg(long, value_name = "VALUE")]
+    initial_mask: Option<f64>,
+
+    /// Give each colour channel a mask of its own
+    #[arg(long)]
+    mask_per_channel: bool,
+
+    /// The seed of everything that is random
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum RuleName {
+    /// By the share of the median norm
+    Ratio,
+    /// By the anomaly index, as the paper does
+    Mad,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Detection")]
+struct DetectionArguments {
+    /// How norms are judged
+    #[arg(long, value_enum, default_value = "ratio")]
+    rule: RuleName,
+
+    /// The bound beyond which a class is flagged [default: for ratio by the norm, for mad 2]
+    #[arg(long, value_name = "BOUND")]
+    threshold: Option<f64>,
+}
+
+/// Runs the command.
+pub fn run(arguments: &ScanArguments) -> anyhow::Result<ExitCode> {
+    let started = Instant::now();
+    let classifier = arguments.model.classifier(false)?;
+    let config = arguments.inversion.config(&classifier)?;
+    let samples = arguments.data.samples(&classifier, config.seed)?;
+    let out = arguments.out_folder()?;
+    create_folders(&out)?;
+    let options = ScanOptions {
+        config,
+        classes: arguments.classes.clone(),
+        rule: Some(arguments.detection.rule(arguments.inversion.norm)?),
+        force: arguments.force,
+    };
+    let classes = arguments.classes.as_ref().map_or(classifier.classes(), Vec::len);
+    let progress = Progress::new(classes, options.config.steps)?;
+    let result = neural_cleanse::scan(&classifier, &samples, &options, &progress);
+    progress.finish();
+    let scan = result?;
+
+    let clean = clean_set(&classifier, samples)?;
+    for class in &scan.classes {
+        let target = class.inversion.target_class;
+        let sample = clean.rows_outside(target).first().copied().unwrap_or(0);
+        let sample = clean.images.index_axis(ndarray::Axis(0), sample);
+        write_trigger(&out, &scan, target, &class.inversion.trigger, sample, classifier.value_range())?;
+    }
+    let model = &arguments.model.model;
+    let report = ScanReport::new(
+        &scan,
+        &classifier,
+        &options.config,
+        &model.to_string_lossy(),
+        &sha256(model)?,
+        started.elapsed().as_secs_f64(),
+    );
+    report.write(&out.join("scan.json"))?;
+    print(&report, &out, arguments.json)?;
+    Ok(ExitCode::from(match report.verdict {
+        Verdict::Clean => 0,
+        Verdict::Backdoored => 1,
+        Verdict::Inconclusive => 3,
+    }))
+}
+
+impl ScanArguments {
+    fn out_folder(&self) -> anyhow::Result<PathBuf> {
+        if let Some(out) = &self.out {
+            return Ok(out.clone());
+        }
+        let stem = self.model.model.file_stem().context("the model's path has no file name")?;
+        Ok(PathBuf::from(format!("{}-scan", stem.to_string_lossy())))
+    }
+}
+
+impl InversionArguments {
+    fn config(&self, classifier: &Classifier) -> anyhow::Result<Config> {
+        let [_, height, width] = classifier.image_shape();
+        let preset = match self.preset {
+            Preset::Fast => Config::fast(self.norm, height, width),
+            Preset::Seed => Config { norm: self.norm, ..Config::default() },
+        };
+        let early_stop = match (self.early_stop, self.no_early_stop) {
+            (true, _) => true,
+            (_, true) => false,
+            _ => preset.early_stop,
+        };
+        let batches_per_step = match self.batches_per_step {
+            Some(0) => None,
+            Some(n) => Some(n),
+            None => preset.batches_per_step,
+        };
+        let config = Config {
+            steps: self.steps.unwrap_or(preset.steps),
+            init_cost: self.init_cost.unwrap_or(preset.init_cost),
+            learning_rate: self.learning_rate.unwrap_or(preset.learning_rate),
+            attack_success_threshold: self.attack_success_threshold.unwrap_or(preset.attack_success_threshold),
+            patience: self.patience.unwrap_or(preset.patience),
+            early_stop,
+            early_stop_threshold: self.early_stop_threshold.unwrap_or(preset.early_stop_threshold),
+            early_stop_patience: self.early_stop_patience.unwrap_or(preset.early_stop_patience),
+            cost_multiplier: self.cost_multiplier.unwrap_or(preset.cost_multiplier),
+            batch_size: self.batch_size.unwrap_or(preset.batch_size),
+            batches_per_step,
+            initial_mask: self.initial_mask.unwrap_or(preset.initial_mask),
+            mask_per_channel: self.mask_per_channel,
+            seed: self.seed,
+            ..preset
+        };
+        config.validate().map_err(anyhow::Error::msg)?;
+        Ok(config)
+    }
+}
+
+impl DetectionArguments {
+    fn rule(&self, norm: Norm) -> anyhow::Result<Rule> {
+        if let Some(bound) = self.threshold.filter(|bound| !(bound.is_finite() && *bound > 0.0)) {
+            anyhow::bail!("--threshold must be a number above 0, not {bound}");
+        }
+        Ok(match (self.rule, Rule::ratio(norm)) {
+            (RuleName::Ratio, Rule::Ratio { backdoored_below, suspicious_below }) => {
+                let bound = self.threshold.unwrap_or(backdoored_below);
+                Rule::Ratio { backdoored_below: bound, suspicious_below: suspicious_below.max(bound) }
+            }
+            (RuleName::Ratio, rule) => rule,
+            (RuleName::Mad, _) => self.threshold.map_or(Rule::mad(), |threshold| Rule::Mad { threshold }),
+        })
+    }
+}
+
+fn create_folders(out: &Path) -> anyhow::Result<()> {
+    let triggers = out.join("triggers");
+    std::fs::create_dir_all(&triggers).with_context(|| format!("cannot create {}", triggers.display()))
+}
+
+fn write_trigger(
+    out: &Path,
+    scan: &Scan,
+    class: usize,
+    trigger: &neural_cleanse::Trigger,
+    sample: ArrayView3<'_, f32>,
+    range: (f32, f32),
+) -> anyhow::Result<()> {
+    let digits = scan.classes.last().map_or(1, |last| last.inversion.target_class.to_string().len()).max(3);
+    let stem = out.join("triggers").join(format!("class_{class:0digits$}"));
+    trigger.write_npz(&stem.with_extension("npz"))?;
+    write_trigger_picture(&stem.with_extension("png"), trigger, sample, range)?;
+    Ok(())
+}
+
+fn sha256(path: &Path) -> anyhow::Result<String> {
+    let mut file = std::fs::File::open(path).with_context(|| path.display().to_string())?;
+    let mut hasher = Sha256::new();
+    std::io::copy(&mut file, &mut hasher).with_context(|| path.display().to_string())?;
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn print(report: &ScanReport, out: &Path, json: bool) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut stdout, report)?;
+        writeln!(stdout)?;
+        return Ok(());
+    }
+    writeln!(stdout, "{}", table::of_classes(report))?;
+    if let Some(accuracy) = report.clean_accuracy {
+        writeln!(stdout, "clean accuracy {:.1} %", 100.0 * accuracy)?;
+    }
+    writeln!(stdout, "verdict: {}", report.verdict)?;
+    writeln!(stdout, "reason: {}", report.reason)?;
+    writeln!(
+        stdout,
+        "{} gradient samples in {:.1} s; written to {}",
+        report.gradient_samples,
+        report.seconds,
+        out.display()
+    )?;
+    Ok(())
+}

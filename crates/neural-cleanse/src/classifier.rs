@@ -1,0 +1,265 @@
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ndarray::{Array2, Array4, ArrayView4, Axis, s};
+use onnx_grad::{ElementType, Graph, Model, ValueType, differentiate};
+
+use crate::engine::{Engine, Session};
+use crate::error::{Error, Result};
+use crate::network::Network;
+use crate::preprocessing::{Layout, Preprocessing};
+
+/// How a [`Classifier`] is made from a model.
+#[derive(Debug, Clone, Default)]
+pub struct ClassifierOptions {
+    /// What the model wants done to raw pixel values.
+    pub preprocessing: Preprocessing,
+    /// The order of the input's axes; `None` tells it from the shape.
+    pub layout: Option<Layout>,
+    /// The smallest and largest raw pixel value; `None` is 0..255.
+    pub value_range: Option<(f32, f32)>,
+    /// One name for each class; `None` names them by their numbers.
+    pub class_names: Option<Vec<String>>,
+}
+
+/// A classifier of images: a model with its preprocessing, its range of pixel values, the names of
+/// its classes, and the engine that runs it.
+///
+/// Images are `[N, C, H, W]` of raw pixel values throughout. What comes out are *logits*, also
+/// where the model itself ends in a Softmax.
+pub struct Classifier {
+    network: Network,
+    value_range: (f32, f32),
+    class_names: Vec<String>,
+    engine: Arc<dyn Engine>,
+    threads: usize,
+    predictor: Mutex<Option<Predictor>>,
+}
+
+/// How many images [`Classifier::predict`] and the gradients send through the model at a time.
+const BATCH: usize = 32;
+
+impl Classifier {
+    /// A classifier from a model that was read.
+    ///
+    /// # Errors
+    /// If the model is not a classifier of images, has an operator that is not supported, or does not
+    /// go with the options.
+    pub fn new(model: Model, options: ClassifierOptions, engine: Arc<dyn Engine>, threads: usize) -> Result<Self> {
+        let network = Network::new(model, options.preprocessing, options.layout)?;
+        let classes = network.classes();
+        let class_names = match options.class_names {
+            Some(names) if names.len() == classes => names,
+            Some(names) => {
+                return Err(Error::Config(format!("{} class names for a model of {classes} classes", names.len())));
+            }
+            None => (0..classes).map(|class| class.to_string()).collect(),
+        };
+        let value_range = options.value_range.unwrap_or((0.0, 255.0));
+        if !(value_range.0.is_finite() && value_range.1.is_finite() && value_range.0 < value_range.1) {
+            return Err(Error::Config(format!("{value_range:?} is not a range of pixel values")));
+        }
+        Ok(Classifier { network, value_range, class_names, engine, threads, predictor: Mutex::new(None) })
+    }
+
+    /// The number of classes.
+    pub fn classes(&self) -> usize {
+        self.network.classes()
+    }
+
+    /// One name for each class.
+    pub fn class_names(&self) -> &[String] {
+        &self.class_names
+    }
+
+    /// The shape of an image, `[C, H, W]`.
+    pub fn image_shape(&self) -> [usize; 3] {
+        self.network.image_shape()
+    }
+
+    /// The smallest and the largest raw pixel value.
+    pub fn value_range(&self) -> (f32, f32) {
+        self.value_range
+    }
+
+    /// The model with its preprocessing, as a graph to build on.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The engine that runs the model.
+    pub fn engine(&self) -> &Arc<dyn Engine> {
+        &self.engine
+    }
+
+    /// The number of threads that the classifier may use.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// The logits `[N, classes]` of `images` `[N, C, H, W]`.
+    pub fn predict(&self, images: ArrayView4<'_, f32>) -> Result<Array2<f32>> {
+        let mut predictor = self.predictor.lock().unwrap_or_else(PoisonError::into_inner);
+        let predictor = match &mut *predictor {
+            Some(predictor) => predictor,
+            none => none.insert(self.predictor(self.threads)?),
+        };
+        predictor.predict(images)
+    }
+
+    /// A compiled forward pass of its own, for use in a thread of its own.
+    pub fn predictor(&self, threads: usize) -> Result<Predictor> {
+        let mut graph = Graph::new();
+        let images = self.network.add_images(&mut graph, BATCH)?;
+        let logits = self.network.append(&mut graph, &images)?;
+        graph.add_output(&logits)?;
+        let session = self.engine.compile(&graph.to_model_bytes("predict"), threads)?;
+        Ok(Predictor { session, logits, image_shape: self.image_shape(), classes: self.classes() })
+    }
+
+    /// The gradient, with respect to raw pixel values, of each image's cross-entropy towards its
+    /// label; `[N, C, H, W]`.
+    pub fn loss_gradient(&self, images: ArrayView4<'_, f32>, labels: &[usize]) -> Result<Array4<f32>> {
+        self.check_labels(labels, images.len_of(Axis(0)))?;
+        let weights = one_hot(labels, self.classes()).mapv(|hot| -hot);
+        self.gradient(images, &weights, Some("LogSoftmax"))
+    }
+
+    /// The gradient, with respect to raw pixel values, of the logit of `class` for each image;
+    /// `[N, C, H, W]`.
+    pub fn class_gradient(&self, images: ArrayView4<'_, f32>, class: usize) -> Result<Array4<f32>> {
+        let labels = vec![class; images.len_of(Axis(0))];
+        self.check_labels(&labels, labels.len())?;
+        self.gradient(images, &one_hot(&labels, self.classes()), None)
+    }
+
+    /// The share of `images` that are classified as `labels` say, in 0..=1.
+    pub fn accuracy(&self, images: ArrayView4<'_, f32>, labels: &[usize]) -> Result<f64> {
+        self.check_labels(labels, images.len_of(Axis(0)))?;
+        let predicted = classes_of(&self.predict(images)?);
+        let correct = predicted.iter().zip(labels).filter(|(predicted, label)| predicted == label).count();
+        Ok(correct as f64 / labels.len().max(1) as f64)
+    }
+
+    /// The gradient of Σ weights · activation(logits), which is that of each image by itself.
+    fn gradient(
+        &self,
+        images: ArrayView4<'_, f32>,
+        weights: &Array2<f32>,
+        activation: Option<&str>,
+    ) -> Result<Array4<f32>> {
+        let mut graph = Graph::new();
+        let input = self.network.add_images(&mut graph, BATCH)?;
+        graph.add_input("weights", ValueType::new(ElementType::F32, [BATCH, self.classes()]))?;
+        let mut scores = self.network.append(&mut graph, &input)?;
+        if let Some(op) = activation {
+            scores = graph.apply(op, &[&scores], [("axis", 1)])?;
+        }
+        let weighted = graph.apply("Mul", &[&scores, "weights"], ())?;
+        graph.add_output(&weighted)?;
+        let gradients = differentiate(&graph, &[&weighted], &[&input])?;
+        let mut session = self.engine.compile(&gradients.graph.to_model_bytes("gradient"), self.threads)?;
+        let mut result = Array4::zeros(images.raw_dim());
+        for start in (0..images.len_of(Axis(0))).step_by(BATCH) {
+            let count = BATCH.min(images.len_of(Axis(0)) - start);
+            let rows = s![start..start + count, .., .., ..];
+            let batch = padded(images.slice(rows), BATCH);
+            let mut batch_weights = Array2::zeros((BATCH, self.classes()));
+            batch_weights.slice_mut(s![..count, ..]).assign(&weights.slice(s![start..start + count, ..]));
+            let inputs = [(&*input, batch.view().into_dyn()), ("weights", batch_weights.view().into_dyn())];
+            let outputs = session.run(&inputs, &[&gradients.names[0]])?;
+            let gradient = outputs.into_iter().next().ok_or_else(|| Error::Classifier("no gradient came back".into()))?;
+            result.slice_mut(rows).assign(&gradient.slice_axis(Axis(0), (0..count).into()));
+        }
+        Ok(result)
+    }
+
+    fn check_labels(&self, labels: &[usize], images: usize) -> Result<()> {
+        if labels.len() != images {
+            return Err(Error::Classifier(format!("{} labels for {images} images", labels.len())));
+        }
+        match labels.iter().find(|&&label| label >= self.classes()) {
+            Some(label) => {
+                Err(Error::Classifier(format!("label {label} is not one of the model's {} classes", self.classes())))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Classifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Classifier")
+            .field("image_shape", &self.image_shape())
+            .field("classes", &self.classes())
+            .field("engine", &self.engine.name())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A compiled forward pass.
+pub struct Predictor {
+    session: Box<dyn Session>,
+    logits: String,
+    image_shape: [usize; 3],
+    classes: usize,
+}
+
+impl Predictor {
+    /// The logits `[N, classes]` of `images` `[N, C, H, W]`.
+    pub fn predict(&mut self, images: ArrayView4<'_, f32>) -> Result<Array2<f32>> {
+        if images.shape()[1..] != self.image_shape {
+            return Err(Error::Classifier(format!(
+                "images of shape {:?} for a model that takes {:?}",
+                &images.shape()[1..],
+                self.image_shape
+            )));
+        }
+        let mut logits = Array2::zeros((images.len_of(Axis(0)), self.classes));
+        for (batch, mut rows) in
+            images.axis_chunks_iter(Axis(0), BATCH).zip(logits.axis_chunks_iter_mut(Axis(0), BATCH))
+        {
+            let count = batch.len_of(Axis(0));
+            let batch = padded(batch, BATCH);
+            let outputs = self.session.run(&[("images", batch.view().into_dyn())], &[&self.logits])?;
+            let output = outputs.first().ok_or_else(|| Error::Classifier("no logits came back".into()))?;
+            rows.assign(&output.slice_axis(Axis(0), (0..count).into()));
+        }
+        Ok(logits)
+    }
+}
+
+/// The class with the largest logit in each row of `logits`; of equal ones the first.
+pub fn classes_of(logits: &Array2<f32>) -> Vec<usize> {
+    let largest = |row: ndarray::ArrayView1<'_, f32>| {
+        let mut best = 0;
+        for (class, &logit) in row.iter().enumerate() {
+            if logit > row[best] {
+                best = class;
+            }
+        }
+        best
+    };
+    logits.outer_iter().map(largest).collect()
+}
+
+/// `labels` as rows with a 1 at the label.
+pub(crate) fn one_hot(labels: &[usize], classes: usize) -> Array2<f32> {
+    let mut rows = Array2::zeros((labels.len(), classes));
+    for (mut row, &label) in rows.outer_iter_mut().zip(labels) {
+        row[label] = 1.0;
+    }
+    rows
+}
+
+/// `images` with zeros after them, so that there are `batch`.
+fn padded(images: ArrayView4<'_, f32>, batch: usize) -> ndarray::CowArray<'_, f32, ndarray::Ix4> {
+    let count = images.len_of(Axis(0));
+    if count == batch {
+        return images.into();
+    }
+    let mut shape = images.raw_dim();
+    shape[0] = batch;
+    let mut whole = Array4::zeros(shape);
+    whole.slice_mut(s![..count, .., .., ..]).assign(&images);
+    whole.into()
+}

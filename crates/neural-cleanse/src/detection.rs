@@ -1,0 +1,459 @@
+//! From the norms of all classes to a verdict (paper §III-C, and the ratio rule).
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::inversion::Norm;
+
+/// What a scan concludes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Some class has a trigger that is far smaller than those of the others.
+    Backdoored,
+    /// No class has.
+    Clean,
+    /// The figures do not allow either conclusion.
+    Inconclusive,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Verdict::Backdoored => "backdoored",
+            Verdict::Clean => "clean",
+            Verdict::Inconclusive => "inconclusive",
+        })
+    }
+}
+
+/// How norms are judged.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "snake_case")]
+pub enum Rule {
+    /// By the share of the median that a class's norm is.
+    Ratio {
+        /// A class below this share is flagged.
+        backdoored_below: f64,
+        /// A class between the two bounds is looked at again.
+        suspicious_below: f64,
+    },
+    /// By the anomaly index, as the paper does.
+    Mad {
+        /// A class whose norm is below the median and whose index is above this is flagged.
+        threshold: f64,
+    },
+}
+
+impl Rule {
+    /// The ratio rule with the bounds that go with the norm that was optimised. Those of the maximum norm
+    /// are the ones of norm 1: no others were validated.
+    pub fn ratio(norm: Norm) -> Self {
+        match norm {
+            Norm::L1 | Norm::Inf => Rule::Ratio { backdoored_below: 1.0 / 3.0, suspicious_below: 0.5 },
+            Norm::L2 => Rule::Ratio { backdoored_below: 0.45, suspicious_below: 0.6 },
+        }
+    }
+
+    /// The paper's rule.
+    pub fn mad() -> Self {
+        Rule::Mad { threshold: 2.0 }
+    }
+
+    /// The bound beyond which a class is flagged.
+    pub fn threshold(self) -> f64 {
+        match self {
+            Rule::Ratio { backdoored_below, .. } => backdoored_below,
+            Rule::Mad { threshold } => threshold,
+        }
+    }
+}
+
+/// How the norm of one class stands among those of all.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Standing {
+    /// Norm / median; `None` where the class did not converge or the median is 0.
+    pub ratio: Option<f64>,
+    /// |norm − median| / (1.4826·MAD); `None` where the class did not converge or the MAD is 0.
+    pub anomaly_index: Option<f64>,
+}
+
+/// Median, spread and the standing of each class.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Statistics {
+    /// The median of the norms of the classes that converged; `None` if none did.
+    pub median: Option<f64>,
+    /// The median absolute deviation from it, times 1.4826.
+    pub mad: Option<f64>,
+    /// In the order of the norms.
+    pub standings: Vec<Standing>,
+}
+
+/// Makes the MAD of normally distributed numbers their standard deviation.
+const CONSISTENCY: f64 = 1.4826;
+
+impl Statistics {
+    /// The statistics of `norms`, one for each class, `None` for one that did not converge.
+    pub fn of(norms: &[Option<f64>]) -> Self {
+        let converged: Vec<f64> = norms.iter().flatten().copied().collect();
+        let median = median(&converged);
+        let mad = median.and_then(|median| {
+            let deviations: Vec<f64> = converged.iter().map(|norm| (norm - median).abs()).collect();
+            self::median(&deviations).map(|mad| CONSISTENCY * mad)
+        });
+        let standing = |norm: &Option<f64>| {
+            let ratio = norm.zip(median).filter(|(_, median)| *median > 0.0).map(|(norm, median)| norm / median);
+            let anomaly_index = norm
+                .zip(median.zip(mad).filter(|(_, mad)| *mad > 0.0))
+                .map(|(norm, (median, mad))| (norm - median).abs() / mad);
+            Standing { ratio, anomaly_index }
+        };
+        Statistics { median, mad, standings: norms.iter().map(standing).collect() }
+    }
+
+    /// The class with the smallest norm, of those that converged.
+    pub fn smallest(&self) -> Option<usize> {
+        let ratios = self.standings.iter().enumerate().filter_map(|(i, standing)| Some((i, standing.ratio?)));
+        ratios.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(i, _)| i)
+    }
+}
+
+fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => None,
+        n if n % 2 == 1 => Some(sorted[middle]),
+        _ => Some((sorted[middle - 1] + sorted[middle]) / 2.0),
+    }
+}
+
+/// The fewest classes whose median says what a norm should be.
+const FEWEST_CLASSES: usize = 4;
+
+/// A conclusion and what it rests on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Detection {
+    /// The conclusion.
+    pub verdict: Verdict,
+    /// Why, in a sentence or two.
+    pub reason: String,
+    /// Positions of the classes that are flagged.
+    pub flagged: Vec<usize>,
+}
+
+/// The positions of the classes that call for a second look under `rule`.
+pub fn suspicious(statistics: &Statistics, rule: Rule) -> Vec<usize> {
+    let Rule::Ratio { backdoored_below, suspicious_below } = rule else {
+        return Vec::new();
+    };
+    let between = |standing: &Standing| standing.ratio.is_some_and(|r| (backdoored_below..suspicious_below).contains(&r));
+    (0..statistics.standings.len()).filter(|&i| between(&statistics.standings[i])).collect()
+}
+
+/// Further looks at one suspicious class: the ratio of each inversion under another seed, against the
+/// median of the first; `None` for one that did not converge.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FurtherLooks {
+    /// The position of the class.
+    pub position: usize,
+    /// One ratio a look.
+    pub ratios: Vec<Option<f64>>,
+}
+
+/// Judges `statistics`, whose classes are called `names`, by `rule`. `looks` holds the further looks at the
+/// classes which [`suspicious`] names.
+///
+/// Where a class is under the bound the model is backdoored. A suspicious class makes it backdoored where the
+/// median of all looks is under the bound, is let off where every further look is beyond suspicion, and leaves the
+/// verdict inconclusive otherwise. Fewer than four classes, or fewer than half of them converged, are inconclusive too.
+pub fn judge(statistics: &Statistics, names: &[String], rule: Rule, looks: &[FurtherLooks]) -> Detection {
+    let inconclusive = |reason: String| Detection { verdict: Verdict::Inconclusive, reason, flagged: Vec::new() };
+    let (classes, converged) =
+        (statistics.standings.len(), statistics.standings.iter().filter(|s| s.ratio.is_some()).count());
+    if classes < FEWEST_CLASSES {
+        let figures = figures(statistics, names);
+        return inconclusive(format!(
+            "{classes} classes are too few to say how large a trigger should be: at least {FEWEST_CLASSES} are needed ({figures})"
+        ));
+    }
+    if converged < FEWEST_CLASSES || 2 * converged < classes {
+        return inconclusive(format!(
+            "a trigger was found for only {converged} of {classes} classes, too few to compare: try more steps or more samples"
+        ));
+    }
+    let under_the_bound = |i: &usize| {
+        let standing = &statistics.standings[*i];
+        match rule {
+            Rule::Ratio { backdoored_below, .. } => standing.ratio.is_some_and(|r| r < backdoored_below),
+            Rule::Mad { threshold } => {
+                standing.ratio.is_some_and(|r| r < 1.0) && standing.anomaly_index.is_some_and(|index| index > threshold)
+            }
+        }
+    };
+    let mut flagged: Vec<usize> = (0..classes).filter(under_the_bound).collect();
+    let mut sentences: Vec<String> = flagged.iter().map(|&i| flagged_sentence(statistics, names, i, rule)).collect();
+    let mut undecided = false;
+    for look in looks {
+        let (conclusion, sentence) = weigh(statistics, names, rule, look);
+        match conclusion {
+            Verdict::Backdoored => flagged.push(look.position),
+            Verdict::Inconclusive => undecided = true,
+            Verdict::Clean => {}
+        }
+        sentences.push(sentence);
+    }
+    flagged.sort_unstable();
+    let verdict = match (flagged.is_empty(), undecided) {
+        (false, _) => Verdict::Backdoored,
+        (true, true) => Verdict::Inconclusive,
+        (true, false) => Verdict::Clean,
+    };
+    if sentences.is_empty() {
+        sentences.push(clean_sentence(statistics, names, rule));
+    }
+    Detection { verdict, reason: sentences.join("; "), flagged }
+}
+
+fn weigh(statistics: &Statistics, names: &[String], rule: Rule, look: &FurtherLooks) -> (Verdict, String) {
+    let Rule::Ratio { backdoored_below, suspicious_below } = rule else {
+        return (Verdict::Clean, String::new());
+    };
+    let first = statistics.standings[look.position].ratio.unwrap_or(f64::INFINITY);
+    let further: Vec<f64> = look.ratios.iter().map(|ratio| ratio.unwrap_or(f64::INFINITY)).collect();
+    let mut all = further.clone();
+    all.push(first);
+    let (verdict, conclusion) = if median(&all).is_some_and(|r| r < backdoored_below) {
+        (Verdict::Backdoored, "flagged")
+    } else if further.iter().all(|&r| r >= suspicious_below) {
+        (Verdict::Clean, "not flagged")
+    } else {
+        (Verdict::Inconclusive, "undecided")
+    };
+    let others = further
+        .iter()
+        .map(|r| if r.is_finite() { format!("{r:.2}") } else { "no trigger".to_owned() })
+        .collect::<Vec<_>>()
+        .join(" and ");
+    let sentence = format!(
+        "class {} has a small trigger ({first:.2} of the median), further seeds give {others}: {conclusion}",
+        names[look.position]
+    );
+    (verdict, sentence)
+}
+
+fn flagged_sentence(statistics: &Statistics, names: &[String], i: usize, rule: Rule) -> String {
+    let Standing { ratio, anomaly_index } = statistics.standings[i];
+    let ratio = ratio.unwrap_or(f64::NAN);
+    let index = anomaly_index.map_or("no anomaly index, for the norms do not vary".to_owned(), |index| {
+        format!("anomaly index {index:.1}")
+    });
+    match rule {
+        Rule::Ratio { backdoored_below, .. } => format!(
+            "class {} has a trigger of {ratio:.2} times the median norm, under the bound of {backdoored_below:.2} ({index})",
+            names[i]
+        ),
+        Rule::Mad { threshold } => {
+            format!("class {} has {index}, above {threshold}, with {ratio:.2} times the median norm", names[i])
+        }
+    }
+}
+
+fn clean_sentence(statistics: &Statistics, names: &[String], rule: Rule) -> String {
+    let Some(i) = statistics.smallest() else {
+        return "no class has an exceptionally small trigger".to_owned();
+    };
+    let Standing { ratio, anomaly_index } = statistics.standings[i];
+    let ratio = ratio.unwrap_or(f64::NAN);
+    match (rule, anomaly_index) {
+        (Rule::Ratio { suspicious_below, .. }, _) => format!(
+            "the smallest trigger, of class {}, has {ratio:.2} times the median norm, not under {suspicious_below:.2}",
+            names[i]
+        ),
+        (Rule::Mad { threshold }, Some(index)) => format!(
+            "no class below the median has an anomaly index above {threshold} (the smallest trigger, of class {}, has {index:.1})",
+            names[i]
+        ),
+        (Rule::Mad { .. }, None) => "more than half of the classes have the same norm (MAD 0), so that no index can be given and none is flagged".to_owned(),
+    }
+}
+
+fn figures(statistics: &Statistics, names: &[String]) -> String {
+    let figure = |(name, standing): (&String, &Standing)| match standing.ratio {
+        Some(ratio) => format!("class {name}: {ratio:.2} of the median"),
+        None => format!("class {name}: no trigger found"),
+    };
+    names.iter().zip(&statistics.standings).map(figure).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(n: usize) -> Vec<String> {
+        (0..n).map(|i| i.to_string()).collect()
+    }
+
+    fn judged(norms: &[Option<f64>], rule: Rule) -> Detection {
+        judge(&Statistics::of(norms), &names(norms.len()), rule, &[])
+    }
+
+    fn converged(norms: &[f64]) -> Vec<Option<f64>> {
+        norms.iter().copied().map(Some).collect()
+    }
+
+    #[test]
+    fn statistics_are_median_mad_ratio_and_index() {
+        let statistics = Statistics::of(&[Some(10.0), Some(20.0), None, Some(30.0), Some(40.0)]);
+        assert_eq!(statistics.median, Some(25.0));
+        assert_eq!(statistics.mad, Some(1.4826 * 10.0));
+        assert_eq!(statistics.standings[0].ratio, Some(0.4));
+        assert!((statistics.standings[0].anomaly_index.unwrap() - 15.0 / 14.826).abs() < 1e-12);
+        assert_eq!(statistics.standings[2], Standing { ratio: None, anomaly_index: None });
+        assert_eq!(statistics.smallest(), Some(0));
+    }
+
+    #[test]
+    fn the_index_of_two_classes_is_always_the_same() {
+        for norms in [[1.0, 100.0], [5.0, 6.0]] {
+            let index = Statistics::of(&converged(&norms)).standings[0].anomaly_index.unwrap();
+            assert!((index - 0.6745).abs() < 1e-3, "{index}");
+        }
+    }
+
+    #[test]
+    fn each_case_has_its_verdict() {
+        let usual = [80.0, 82.0, 75.0, 90.0, 85.0, 70.0, 77.0, 88.0, 79.0];
+        let with = |norm: f64| [&usual[..], &[norm]].concat();
+        let ratio = Rule::ratio(Norm::L2);
+        struct Case<'a> {
+            name: &'a str,
+            norms: Vec<Option<f64>>,
+            rule: Rule,
+            verdict: Verdict,
+            flagged: Vec<usize>,
+            reason: &'a str,
+        }
+        let cases = [
+            Case {
+                name: "a small trigger",
+                norms: converged(&with(20.0)),
+                rule: ratio,
+                verdict: Verdict::Backdoored,
+                flagged: vec![9],
+                reason: "class 9",
+            },
+            Case {
+                name: "nothing small",
+                norms: converged(&with(60.0)),
+                rule: ratio,
+                verdict: Verdict::Clean,
+                flagged: vec![],
+                reason: "0.75",
+            },
+            Case {
+                name: "a large outlier is none of the paper's rule",
+                norms: converged(&with(500.0)),
+                rule: Rule::mad(),
+                verdict: Verdict::Clean,
+                flagged: vec![],
+                reason: "no class below",
+            },
+            Case {
+                name: "the paper's rule",
+                norms: converged(&with(20.0)),
+                rule: Rule::mad(),
+                verdict: Verdict::Backdoored,
+                flagged: vec![9],
+                reason: "anomaly index",
+            },
+            Case {
+                name: "MAD 0",
+                norms: converged(&[50.0; 8]),
+                rule: Rule::mad(),
+                verdict: Verdict::Clean,
+                flagged: vec![],
+                reason: "MAD 0",
+            },
+            Case {
+                name: "MAD 0 with a small one",
+                norms: converged(&[50.0, 50.0, 50.0, 50.0, 50.0, 5.0]),
+                rule: ratio,
+                verdict: Verdict::Backdoored,
+                flagged: vec![5],
+                reason: "do not vary",
+            },
+            Case {
+                name: "two classes",
+                norms: converged(&[5.0, 80.0]),
+                rule: ratio,
+                verdict: Verdict::Inconclusive,
+                flagged: vec![],
+                reason: "2 classes are too few",
+            },
+            Case {
+                name: "a class without a trigger is no outlier",
+                norms: with(75.0).into_iter().map(Some).chain([None]).collect(),
+                rule: ratio,
+                verdict: Verdict::Clean,
+                flagged: vec![],
+                reason: "smallest",
+            },
+            Case {
+                name: "none converged",
+                norms: vec![None; 10],
+                rule: ratio,
+                verdict: Verdict::Inconclusive,
+                flagged: vec![],
+                reason: "only 0 of 10",
+            },
+            Case {
+                name: "most did not converge",
+                norms: converged(&[5.0, 80.0, 70.0, 60.0]).into_iter().chain(vec![None; 6]).collect(),
+                rule: ratio,
+                verdict: Verdict::Inconclusive,
+                flagged: vec![],
+                reason: "only 4 of 10",
+            },
+            Case {
+                name: "nothing at all",
+                norms: vec![],
+                rule: ratio,
+                verdict: Verdict::Inconclusive,
+                flagged: vec![],
+                reason: "0 classes",
+            },
+        ];
+        for case in cases {
+            let detection = judged(&case.norms, case.rule);
+            assert_eq!((detection.verdict, &detection.flagged), (case.verdict, &case.flagged), "{}", case.name);
+            assert!(detection.reason.contains(case.reason), "{}: {}", case.name, detection.reason);
+            assert!(!detection.reason.contains("NaN"), "{}: {}", case.name, detection.reason);
+        }
+    }
+
+    #[test]
+    fn a_suspicious_class_is_decided_by_further_looks() {
+        let norms = converged(&[100.0, 100.0, 100.0, 100.0, 100.0, 50.0]);
+        let statistics = Statistics::of(&norms);
+        let rule = Rule::ratio(Norm::L2);
+        assert_eq!(suspicious(&statistics, rule), [5]);
+        assert!(suspicious(&statistics, Rule::mad()).is_empty());
+        let cases = [
+            ([Some(0.2), Some(0.3)], Verdict::Backdoored),
+            ([Some(0.7), Some(0.65)], Verdict::Clean),
+            ([Some(0.7), None], Verdict::Clean),
+            ([Some(0.2), Some(0.9)], Verdict::Inconclusive),
+            ([Some(0.55), Some(0.9)], Verdict::Inconclusive),
+        ];
+        for (ratios, verdict) in cases {
+            let looks = [FurtherLooks { position: 5, ratios: ratios.to_vec() }];
+            let detection = judge(&statistics, &names(6), rule, &looks);
+            assert_eq!(detection.verdict, verdict, "{ratios:?}");
+            assert_eq!(detection.flagged.contains(&5), verdict == Verdict::Backdoored);
+            assert!(detection.reason.contains("further seeds"), "{}", detection.reason);
+        }
+    }
+}

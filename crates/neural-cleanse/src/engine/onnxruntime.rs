@@ -1,0 +1,159 @@
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use ndarray::{ArrayD, ArrayViewD, CowArray, IxDyn};
+use ort::environment::Environment;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::session::{OutputSelector, RunOptions, SessionInputValue};
+use ort::value::{Outlet, TensorRef};
+
+use super::library::{Candidate, candidates};
+use super::signature::{Input, Signature};
+use super::{Engine, EngineError, Session};
+
+const NAME: &str = "onnxruntime";
+
+/// [ONNX Runtime](https://onnxruntime.ai), loaded from its shared library.
+#[derive(Debug, Clone)]
+pub struct OnnxRuntime {
+    library: PathBuf,
+    version: String,
+    environment: Environment,
+}
+
+/// A process can load one ONNX Runtime and make one environment of it; they stay until it ends.
+static LOADED: Mutex<Option<OnnxRuntime>> = Mutex::new(None);
+
+impl OnnxRuntime {
+    /// Loads the `library` given, else the one that the environment variable ORT_DYLIB_PATH names, else that
+    /// of an installed Python package `onnxruntime`: of the active virtual
+    /// environment, of a `python3` in PATH, or of the system.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::LibraryNotFound`] with the directories searched;
+    /// [`EngineError::Library`] if a library was found and cannot be used: it is none of
+    /// ONNX Runtime, it is older than 1.17, or this process has already loaded another.
+    pub fn load(library: Option<&Path>) -> Result<Self, EngineError> {
+        let mut first_error = None;
+        for candidate in candidates(library)? {
+            match load(&candidate) {
+                Ok(engine) => return Ok(engine),
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        Err(first_error.unwrap_or(EngineError::LibraryNotFound { looked_in: Vec::new() }))
+    }
+
+    /// The shared library in use.
+    pub fn library(&self) -> &Path {
+        &self.library
+    }
+}
+
+impl Engine for OnnxRuntime {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn version(&self) -> String {
+        self.version.clone()
+    }
+
+    fn compile(&self, model: &[u8], threads: usize) -> Result<Box<dyn Session>, EngineError> {
+        let session = build_session(&self.environment, model, threads.max(1))
+            .map_err(|error| EngineError::Compile { engine: NAME, reason: error.to_string() })?;
+        let signature = Signature {
+            inputs: session.inputs().iter().map(declared_input).collect(),
+            outputs: session.outputs().iter().map(|output| output.name().to_owned()).collect(),
+        };
+        Ok(Box::new(OnnxRuntimeSession { session, signature }))
+    }
+}
+
+fn load(candidate: &Candidate) -> Result<OnnxRuntime, EngineError> {
+    let unusable = |reason: String| EngineError::Library {
+        path: candidate.path.clone(),
+        origin: candidate.origin.clone(),
+        reason,
+    };
+    let path = candidate.path.canonicalize().map_err(|error| unusable(error.to_string()))?;
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(engine) = loaded.as_ref() {
+        if engine.library == path {
+            return Ok(engine.clone());
+        }
+        return Err(unusable(format!("this process has already loaded {}", engine.library.display())));
+    }
+    let environment = ort::init_from(&path)
+        .map_err(|error| unusable(error.to_string()))?
+        .with_name("neural-cleanse")
+        .with_telemetry(false)
+        .build()
+        .map_err(|error| unusable(error.to_string()))?;
+    let engine = OnnxRuntime { version: version(&path), library: path, environment };
+    *loaded = Some(engine.clone());
+    Ok(engine)
+}
+
+/// The version as the file name has it (`libonnxruntime.so.1.32.0`), which the library's own API confirms or replaces
+/// with the two numbers that it tells.
+fn version(library: &Path) -> String {
+    let minor = ort::util::probe(library).unwrap_or_default();
+    let series = format!("1.{minor}");
+    let name = library.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    match name.find(&format!("{series}.")) {
+        Some(start) => name[start..].trim_end_matches(".dylib").to_owned(),
+        None => series,
+    }
+}
+
+fn build_session(environment: &Environment, model: &[u8], threads: usize) -> ort::Result<ort::session::Session> {
+    ort::session::Session::builder(environment)?
+        .with_optimization_level(GraphOptimizationLevel::All)?
+        .with_intra_threads(threads)?
+        // Sessions run side by side: a thread that spins takes the core of another session.
+        .with_intra_op_spinning(false)?
+        .with_deterministic_compute(true)?
+        .commit_from_memory(model)
+}
+
+fn declared_input(input: &Outlet) -> Input {
+    let shape = input.dtype().tensor_shape().map(|shape| shape.to_vec()).unwrap_or_default();
+    Input { name: input.name().to_owned(), shape: shape.iter().map(|size| usize::try_from(*size).ok()).collect() }
+}
+
+struct OnnxRuntimeSession {
+    session: ort::session::Session,
+    signature: Signature,
+}
+
+impl Session for OnnxRuntimeSession {
+    fn run(
+        &mut self,
+        inputs: &[(&str, ArrayViewD<'_, f32>)],
+        outputs: &[&str],
+    ) -> Result<Vec<ArrayD<f32>>, EngineError> {
+        self.signature.check(inputs, outputs)?;
+        run(&mut self.session, inputs, outputs)
+            .map_err(|error| EngineError::Run { engine: NAME, reason: error.to_string() })
+    }
+}
+
+fn run(
+    session: &mut ort::session::Session,
+    inputs: &[(&str, ArrayViewD<'_, f32>)],
+    outputs: &[&str],
+) -> ort::Result<Vec<ArrayD<f32>>> {
+    let contiguous: Vec<CowArray<'_, f32, IxDyn>> =
+        inputs.iter().map(|(_, array)| array.as_standard_layout()).collect();
+    let values = inputs
+        .iter()
+        .zip(&contiguous)
+        .map(|((name, _), array)| Ok((*name, TensorRef::from_array_view(array.view())?.into())))
+        .collect::<ort::Result<Vec<(&str, SessionInputValue<'_>)>>>()?;
+    let selector = outputs.iter().fold(OutputSelector::no_default(), |selector, name| selector.with(*name));
+    let options = RunOptions::new()?.with_outputs(selector);
+    let results = session.run_with_options(values, &options)?;
+    results.values().map(|value| Ok(value.try_extract_array::<f32>()?.to_owned())).collect()
+}

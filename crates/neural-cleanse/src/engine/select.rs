@@ -1,0 +1,127 @@
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::{Engine, EngineError, OnnxRuntime, Rten};
+
+/// Which engine to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum EngineChoice {
+    /// The fastest one that is installed.
+    #[default]
+    Auto,
+    /// The embedded engine.
+    Rten,
+    /// ONNX Runtime, from its shared library.
+    OnnxRuntime,
+}
+
+impl EngineChoice {
+    /// Every choice, in the order in which to list them.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Rten, Self::OnnxRuntime];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Rten => "rten",
+            Self::OnnxRuntime => "onnxruntime",
+        }
+    }
+}
+
+impl fmt::Display for EngineChoice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.name())
+    }
+}
+
+impl FromStr for EngineChoice {
+    type Err = EngineError;
+
+    fn from_str(name: &str) -> Result<Self, EngineError> {
+        let named = Self::ALL.into_iter().find(|choice| choice.name() == name);
+        named.ok_or_else(|| EngineError::UnknownEngine { name: name.to_owned() })
+    }
+}
+
+/// An engine, and why it is this one.
+#[derive(Clone)]
+pub struct Selected {
+    /// The engine to use.
+    pub engine: Arc<dyn Engine>,
+    /// One line for the user: `engine rten 0.27: no ONNX Runtime library was found`.
+    pub reason: String,
+}
+
+impl fmt::Debug for Selected {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Selected").field("reason", &self.reason).finish_non_exhaustive()
+    }
+}
+
+/// Loads the engine of `choice`.
+///
+/// `library` names the ONNX Runtime library; without it the places of [`OnnxRuntime::load`] are searched.
+///
+/// # Errors
+///
+/// Those of [`OnnxRuntime::load`], if it was chosen or its `library` named;
+/// [`EngineChoice::Auto`] without a `library` always finds an engine.
+pub fn select(choice: EngineChoice, library: Option<&Path>) -> Result<Selected, EngineError> {
+    match choice {
+        EngineChoice::Rten => Ok(rten("as asked")),
+        EngineChoice::OnnxRuntime => Ok(onnxruntime(OnnxRuntime::load(library)?, "as asked")),
+        EngineChoice::Auto => match OnnxRuntime::load(library) {
+            Ok(engine) => Ok(onnxruntime(engine, "installed and faster than rten")),
+            Err(error) if library.is_some() => Err(error),
+            Err(EngineError::LibraryNotFound { .. }) => Ok(rten("no ONNX Runtime library was found")),
+            Err(error) => Ok(rten(&error.to_string())),
+        },
+    }
+}
+
+fn rten(why: &str) -> Selected {
+    Selected { reason: format!("engine rten {}: {why}", Rten.version()), engine: Arc::new(Rten) }
+}
+
+fn onnxruntime(engine: OnnxRuntime, why: &str) -> Selected {
+    let reason = format!("engine onnxruntime {} ({}): {why}", engine.version(), engine.library().display());
+    Selected { engine: Arc::new(engine), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_are_read_as_they_are_written() {
+        for choice in EngineChoice::ALL {
+            assert_eq!(choice.to_string().parse::<EngineChoice>().ok(), Some(choice));
+        }
+        let error = "tensorrt".parse::<EngineChoice>().expect_err("an unknown name").to_string();
+        assert_eq!(error, "there is no engine `tensorrt`; the engines are auto, rten and onnxruntime");
+    }
+
+    #[test]
+    fn rten_is_always_there() {
+        let selected = select(EngineChoice::Rten, None).expect("the embedded engine");
+        assert_eq!(selected.engine.name(), "rten");
+        assert_eq!(selected.reason, "engine rten 0.27: as asked");
+    }
+
+    #[test]
+    fn a_named_library_that_is_none_is_an_error_even_for_auto() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let text = directory.path().join("libonnxruntime.so");
+        std::fs::write(&text, "not a library").expect("a file");
+        let missing = directory.path().join("missing.so");
+        for path in [&text, &missing] {
+            for choice in [EngineChoice::Auto, EngineChoice::OnnxRuntime] {
+                let error = select(choice, Some(path)).expect_err("no library").to_string();
+                assert!(error.contains(&path.display().to_string()), "{error}");
+                assert!(error.contains("named explicitly"), "{error}");
+            }
+        }
+    }
+}

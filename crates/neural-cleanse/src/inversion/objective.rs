@@ -1,0 +1,112 @@
+use ndarray::{Array2, Array3, Array4, ArrayView4, Axis, Ix2, s};
+use onnx_grad::{ElementType, Graph, Tensor, ValueType, differentiate};
+
+use crate::classifier::Classifier;
+use crate::engine::Session;
+use crate::error::{Error, Result};
+use crate::trigger::Trigger;
+
+/// The attack objective as one compiled graph: images, trigger and target go in; the mean
+/// cross-entropy of the stamped images towards the target, its gradients with respect to mask and
+/// pattern, and the logits come out.
+///
+/// The target is an input, so that one objective serves all classes.
+pub struct Objective {
+    session: Box<dyn Session>,
+    outputs: [String; 4],
+    images: Array4<f32>,
+    classes: usize,
+}
+
+/// What one minibatch says of a trigger.
+#[derive(Debug, Clone)]
+pub struct Evaluation {
+    /// The mean cross-entropy of the stamped images towards the target class, in nats.
+    pub cross_entropy: f64,
+    /// The logits of the stamped images, `[N, classes]`.
+    pub logits: Array2<f32>,
+    /// The gradient of the cross-entropy, of the mask's shape.
+    pub mask_gradient: Array3<f32>,
+    /// The gradient of the cross-entropy, `[C, H, W]`.
+    pub pattern_gradient: Array3<f32>,
+}
+
+impl Objective {
+    /// Builds, differentiates and compiles the objective for minibatches of up to `batch` images and masks
+    /// of `mask_channels` channels (1, or as many as the images).
+    pub fn new(classifier: &Classifier, batch: usize, mask_channels: usize, threads: usize) -> Result<Self> {
+        let [channels, height, width] = classifier.image_shape();
+        let classes = classifier.classes();
+        let mut graph = Graph::new();
+        let images = classifier.network().add_images(&mut graph, batch)?;
+        let mut input = |name: &str, shape: &[usize]| graph.add_input(name, ValueType::new(ElementType::F32, shape));
+        input("mask", &[1, mask_channels, height, width])?;
+        input("pattern", &[1, channels, height, width])?;
+        input("target", &[1, classes])?;
+        input("weights", &[batch, 1])?;
+
+        let change = graph.apply("Sub", &["pattern", &images], ())?;
+        let change = graph.apply("Mul", &["mask", &change], ())?;
+        let stamped = graph.apply("Add", &[&images, &change], ())?;
+        let logits = classifier.network().append(&mut graph, &stamped)?;
+        let log_probabilities = graph.apply("LogSoftmax", &[&logits], [("axis", 1)])?;
+        let of_target = graph.apply("Mul", &[&log_probabilities, "target"], ())?;
+        let weighted = graph.apply("Mul", &[&of_target, "weights"], ())?;
+        let axes = graph.constant(Tensor::ints(&[0, 1]));
+        let log_likelihood = graph.apply("ReduceSum", &[&weighted, &axes], [("keepdims", 0)])?;
+        let cross_entropy = graph.apply("Neg", &[&log_likelihood], ())?;
+
+        let gradients = differentiate(&graph, &[&cross_entropy], &["mask", "pattern"])?;
+        let mut graph = gradients.graph;
+        let outputs: [String; 4] = [cross_entropy, logits, gradients.names[0].clone(), gradients.names[1].clone()];
+        graph.set_outputs(&outputs.each_ref().map(String::as_str))?;
+        let session = classifier.engine().compile(&graph.to_model_bytes("objective"), threads)?;
+        Ok(Objective { session, outputs, images: Array4::zeros((batch, channels, height, width)), classes })
+    }
+
+    /// The largest number of images in a minibatch.
+    pub fn batch(&self) -> usize {
+        self.images.len_of(Axis(0))
+    }
+
+    /// Evaluates `trigger` towards `target` on the images `[N, C, H, W]` at `rows` of `pool`, as many as
+    /// [`batch`](Self::batch) or fewer.
+    pub fn evaluate(
+        &mut self,
+        pool: ArrayView4<'_, f32>,
+        rows: &[usize],
+        trigger: &Trigger,
+        target: usize,
+    ) -> Result<Evaluation> {
+        for (mut slot, &row) in self.images.outer_iter_mut().zip(rows) {
+            slot.assign(&pool.index_axis(Axis(0), row));
+        }
+        let mut weights = Array2::zeros((self.batch(), 1));
+        weights.slice_mut(s![..rows.len(), ..]).fill(1.0 / rows.len() as f32);
+        let mut one_hot = Array2::zeros((1, self.classes));
+        one_hot[[0, target]] = 1.0;
+        let inputs = [
+            ("images", self.images.view().into_dyn()),
+            ("mask", trigger.mask.view().insert_axis(Axis(0)).into_dyn()),
+            ("pattern", trigger.pattern.view().insert_axis(Axis(0)).into_dyn()),
+            ("target", one_hot.view().into_dyn()),
+            ("weights", weights.view().into_dyn()),
+        ];
+        let outputs = self.session.run(&inputs, &self.outputs.each_ref().map(String::as_str))?;
+        let [cross_entropy, logits, mask_gradient, pattern_gradient] =
+            <[_; 4]>::try_from(outputs).map_err(|_| malformed())?;
+        let cross_entropy = cross_entropy.into_iter().next().ok_or_else(malformed)?;
+        let logits = logits.into_dimensionality::<Ix2>().map_err(|_| malformed())?;
+        Ok(Evaluation {
+            cross_entropy: f64::from(cross_entropy),
+            logits: logits.slice(s![..rows.len(), ..]).to_owned(),
+            mask_gradient: mask_gradient.into_shape_with_order(trigger.mask.raw_dim()).map_err(|_| malformed())?,
+            pattern_gradient: (pattern_gradient.into_shape_with_order(trigger.pattern.raw_dim()))
+                .map_err(|_| malformed())?,
+        })
+    }
+}
+
+fn malformed() -> Error {
+    Error::Classifier("the engine's results are not of the shape of the objective's outputs".into())
+}

@@ -1,0 +1,201 @@
+use std::io::Write;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::classifier::Classifier;
+use crate::detection::{Rule, Verdict};
+use crate::error::{Error, Result};
+use crate::files::write_beside;
+use crate::inversion::Config;
+use crate::scan::{ClassScan, Scan};
+
+/// The version of the form of `scan.json`; a change that breaks readers raises it.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// `scan.json`: all that a scan has found, and how it was made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScanReport {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The conclusion.
+    pub verdict: Verdict,
+    /// Why, in a sentence or two.
+    pub reason: String,
+    /// The classes that are flagged, in ascending order.
+    pub flagged_classes: Vec<usize>,
+    /// The anomaly index of the class with the smallest trigger; null if no class converged or the MAD is 0.
+    pub anomaly_index: Option<f64>,
+    /// The norm of the smallest trigger as a share of the median; null if no class converged.
+    pub ratio: Option<f64>,
+    /// The bound beyond which a class is flagged under `rule`.
+    pub threshold: f64,
+    /// How the norms were judged.
+    pub rule: Rule,
+    /// The median of the norms of the classes that converged.
+    pub median: Option<f64>,
+    /// Their median absolute deviation, times 1.4826.
+    pub mad: Option<f64>,
+    /// The share of the clean samples that are classified as labelled; null without labels.
+    pub clean_accuracy: Option<f64>,
+    /// One entry for each class that was inverted.
+    pub classes: Vec<ClassReport>,
+    /// Every parameter of the inversion.
+    pub parameters: Config,
+    /// What ran the model.
+    pub engine: EngineReport,
+    /// The seed; the same as in `parameters`.
+    pub seed: u64,
+    /// How many images went forward and backward, in all.
+    pub gradient_samples: u64,
+    /// How long the scan took.
+    pub seconds: f64,
+    /// The model.
+    pub model: ModelReport,
+    /// The clean samples.
+    pub samples: SamplesReport,
+}
+
+/// One class in `scan.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClassReport {
+    /// The class.
+    pub target_class: usize,
+    /// Its name.
+    pub name: String,
+    /// Whether a trigger was found. The other figures of a class without one are those of its last step.
+    pub converged: bool,
+    /// Σ|mask|.
+    pub norm_l1: f64,
+    /// max|mask|.
+    pub norm_inf: f64,
+    /// The norm as a share of the median; null where the class did not converge.
+    pub ratio: Option<f64>,
+    /// |norm − median| / (1.4826·MAD); null where the class did not converge or the MAD is 0.
+    pub anomaly_index: Option<f64>,
+    /// The share of clean images outside the class that the trigger sends to it, on images which the
+    /// inversion did not see if `samples.held_out` is not 0.
+    pub attack_success_rate: f64,
+    /// How many steps were taken.
+    pub steps: usize,
+    /// The norms that further looks at a suspicious class gave; null for one that did not converge.
+    pub further_looks: Vec<Option<f64>>,
+}
+
+/// The engine in `scan.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineReport {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// The model in `scan.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelReport {
+    /// As it was given.
+    pub path: String,
+    /// Of the file, in hexadecimal.
+    pub sha256: String,
+    /// The version of the default operator set.
+    pub opset: i64,
+    /// The shape of an image, `[C, H, W]`.
+    pub input: [usize; 3],
+    /// The number of classes.
+    pub classes: usize,
+}
+
+/// The samples in `scan.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SamplesReport {
+    /// How many images the inversion worked on.
+    pub working: usize,
+    /// How many it did not see.
+    pub held_out: usize,
+    /// Whether they came with labels.
+    pub labelled: bool,
+}
+
+impl ScanReport {
+    /// The report of a scan of `classifier`, whose model came from `path` and has the hash `sha256`.
+    pub fn new(scan: &Scan, classifier: &Classifier, config: &Config, path: &str, sha256: &str, seconds: f64) -> Self {
+        let smallest = scan.smallest();
+        let engine = classifier.engine();
+        ScanReport {
+            schema_version: SCHEMA_VERSION,
+            verdict: scan.detection.verdict,
+            reason: scan.detection.reason.clone(),
+            flagged_classes: scan.flagged_classes.clone(),
+            anomaly_index: smallest.and_then(|class| class.anomaly_index),
+            ratio: smallest.and_then(|class| class.ratio),
+            threshold: scan.rule.threshold(),
+            rule: scan.rule,
+            median: scan.statistics.median,
+            mad: scan.statistics.mad,
+            clean_accuracy: scan.clean_accuracy,
+            classes: scan.classes.iter().map(|class| ClassReport::new(class, classifier)).collect(),
+            parameters: config.clone(),
+            engine: EngineReport { name: engine.name().to_owned(), version: engine.version() },
+            seed: config.seed,
+            gradient_samples: scan.gradient_samples,
+            seconds,
+            model: ModelReport {
+                path: path.to_owned(),
+                sha256: sha256.to_owned(),
+                opset: classifier.network().model().opset(),
+                input: classifier.image_shape(),
+                classes: classifier.classes(),
+            },
+            samples: SamplesReport {
+                working: scan.working,
+                held_out: scan.held_out,
+                labelled: scan.clean_accuracy.is_some(),
+            },
+        }
+    }
+
+    /// Reads a report.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or is not a report of this [`SCHEMA_VERSION`].
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+        let report: ScanReport = serde_json::from_slice(&bytes)
+            .map_err(|e| Error::Config(format!("{} is not the report of a scan: {e}", path.display())))?;
+        if report.schema_version != SCHEMA_VERSION {
+            return Err(Error::Config(format!(
+                "{} has schema version {}; this program reads version {SCHEMA_VERSION}",
+                path.display(),
+                report.schema_version
+            )));
+        }
+        Ok(report)
+    }
+
+    /// Writes the report, whole or not at all.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        write_beside(path, |mut file| {
+            serde_json::to_writer_pretty(&mut file, self)?;
+            file.write_all(b"\n")
+        })
+    }
+}
+
+impl ClassReport {
+    fn new(class: &ClassScan, classifier: &Classifier) -> Self {
+        let target_class = class.inversion.target_class;
+        ClassReport {
+            target_class,
+            name: classifier.class_names()[target_class].clone(),
+            converged: class.inversion.converged,
+            norm_l1: class.norm_l1,
+            norm_inf: class.inversion.trigger.norm_inf(),
+            ratio: class.ratio,
+            anomaly_index: class.anomaly_index,
+            attack_success_rate: class.attack_success_rate,
+            steps: class.inversion.steps.len(),
+            further_looks: class.further_looks.clone(),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+use std::io::Write;
+use std::path::Path;
+
+use image::{Rgb, RgbImage, imageops};
+use ndarray::{Array3, ArrayView3, Axis};
+
+use crate::error::Result;
+use crate::files::write_beside;
+use crate::trigger::Trigger;
+
+/// Pictures are enlarged so that the side of each panel has at least this many pixels.
+const PANEL: usize = 160;
+
+/// The width of the white line between panels.
+const GAP: u32 = 4;
+
+/// Mask, pattern, the pattern where the mask shows it, and `sample` (`[C, H, W]`, raw pixel values) with the trigger on
+/// it, side by side. `range` is that of the pixel values.
+pub fn trigger_picture(trigger: &Trigger, sample: ArrayView3<'_, f32>, range: (f32, f32)) -> Result<RgbImage> {
+    let stamped = trigger.apply(sample.insert_axis(Axis(0)))?.index_axis_move(Axis(0), 0);
+    let black = Array3::from_elem(trigger.pattern.raw_dim(), range.0);
+    let shown = trigger.apply(black.view().insert_axis(Axis(0)))?.index_axis_move(Axis(0), 0);
+    let panels = [
+        panel(trigger.mask.view(), (0.0, 1.0)),
+        panel(trigger.pattern.view(), range),
+        panel(shown.view(), range),
+        panel(stamped.view(), range),
+    ];
+    let (width, height) = panels[0].dimensions();
+    let mut picture =
+        RgbImage::from_pixel(width * panels.len() as u32 + GAP * (panels.len() as u32 - 1), height, Rgb([255; 3]));
+    for (i, panel) in panels.iter().enumerate() {
+        imageops::replace(&mut picture, panel, i64::from((width + GAP) * i as u32), 0);
+    }
+    Ok(picture)
+}
+
+/// Writes [`trigger_picture`] as PNG, whole or not at all.
+pub fn write_trigger_picture(
+    path: &Path,
+    trigger: &Trigger,
+    sample: ArrayView3<'_, f32>,
+    range: (f32, f32),
+) -> Result<()> {
+    let picture = trigger_picture(trigger, sample, range)?;
+    write_beside(path, |mut file| {
+        let mut bytes = Vec::new();
+        picture
+            .write_to(&mut std::io::Cursor::new(&mut bytes), image::ImageFormat::Png)
+            .map_err(std::io::Error::other)?;
+        file.write_all(&bytes)
+    })
+}
+
+/// One image, grey if it has one channel and otherwise its first three as red, green and blue, enlarged by
+/// a whole factor.
+fn panel(values: ArrayView3<'_, f32>, (low, high): (f32, f32)) -> RgbImage {
+    let [channels, height, width] = [0, 1, 2].map(|axis| values.len_of(Axis(axis)));
+    let byte = |value: f32| ((value - low) / (high - low) * 255.0).round().clamp(0.0, 255.0) as u8;
+    let pixel = |x: u32, y: u32| {
+        let channel = |c: usize| byte(values[[if channels < 3 { 0 } else { c }, y as usize, x as usize]]);
+        Rgb([channel(0), channel(1), channel(2)])
+    };
+    let image = RgbImage::from_fn(width as u32, height as u32, pixel);
+    let factor = PANEL.div_ceil(width.max(height).max(1)) as u32;
+    imageops::resize(&image, width as u32 * factor, height as u32 * factor, imageops::FilterType::Nearest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+
+    #[test]
+    fn mask_pattern_trigger_and_stamped_sample_stand_side_by_side() {
+        let trigger = Trigger::new(array![[[1.0, 0.0]]], array![[[255.0, 51.0]]]).unwrap();
+        let picture = trigger_picture(&trigger, array![[[0.0, 102.0]]].view(), (0.0, 255.0)).unwrap();
+        assert_eq!(picture.dimensions(), (4 * 160 + 3 * 4, 80));
+        let left_and_right = |i: u32| [0, 120].map(|x| picture.get_pixel(i * 164 + x, 40).0[0]);
+        assert_eq!(left_and_right(0), [255, 0]);
+        assert_eq!(left_and_right(1), [255, 51]);
+        assert_eq!(left_and_right(2), [255, 0]);
+        assert_eq!(left_and_right(3), [255, 102]);
+    }
+}

@@ -1,0 +1,138 @@
+use std::path::Path;
+
+use ndarray::{Array3, Array4, ArrayView4, Axis};
+use ndarray_npy::{NpzReader, NpzWriter};
+
+use crate::error::{Error, Result};
+use crate::files::write_beside;
+
+/// A trigger: where an image is changed, and to what.
+///
+/// Applied to an image `x` of raw pixel values it gives `(1 − mask)·x + mask·pattern`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trigger {
+    /// Opacity, `[1, H, W]` (shared by the channels) or `[C, H, W]`, in 0..=1.
+    pub mask: Array3<f32>,
+    /// Colour, `[C, H, W]`, in the range of raw pixel values.
+    pub pattern: Array3<f32>,
+}
+
+impl Trigger {
+    /// A trigger from its parts.
+    ///
+    /// # Errors
+    /// If the shapes do not belong together, or values are not finite or (of the mask) not in 0..=1.
+    pub fn new(mask: Array3<f32>, pattern: Array3<f32>) -> Result<Self> {
+        let (m, p) = (mask.shape(), pattern.shape());
+        if (m[0] != 1 && m[0] != p[0]) || m[1..] != p[1..] {
+            return Err(Error::Trigger(format!("a mask of shape {m:?} does not belong to a pattern of shape {p:?}")));
+        }
+        if !mask.iter().all(|value| (0.0..=1.0).contains(value)) {
+            return Err(Error::Trigger("the mask has values outside 0..1".into()));
+        }
+        if !pattern.iter().all(|value| value.is_finite()) {
+            return Err(Error::Trigger("the pattern has values that are not finite".into()));
+        }
+        Ok(Trigger { mask, pattern })
+    }
+
+    /// `images` `[N, C, H, W]` (raw pixel values) with the trigger on each.
+    ///
+    /// # Errors
+    /// If the images are not of the trigger's size.
+    pub fn apply(&self, images: ArrayView4<'_, f32>) -> Result<Array4<f32>> {
+        if images.shape()[1..] != *self.pattern.shape() {
+            return Err(Error::Trigger(format!(
+                "a trigger of shape {:?} does not fit images of shape {:?}",
+                self.pattern.shape(),
+                &images.shape()[1..]
+            )));
+        }
+        let mask = self.mask.view().insert_axis(Axis(0));
+        let pattern = self.pattern.view().insert_axis(Axis(0));
+        let mut stamped = images.to_owned();
+        ndarray::Zip::from(&mut stamped)
+            .and_broadcast(&mask)
+            .and_broadcast(&pattern)
+            .for_each(|x, &m, &p| *x = (1.0 - m) * *x + m * p);
+        Ok(stamped)
+    }
+
+    /// Σ|mask|: the number of pixels that the trigger covers, each weighted by its opacity. A mask
+    /// with channels of its own counts the mean of the channels.
+    pub fn norm_l1(&self) -> f64 {
+        self.mask.iter().map(|&m| f64::from(m)).sum::<f64>() / self.mask.shape()[0] as f64
+    }
+
+    /// max|mask|: how opaque the trigger is where it is most opaque.
+    pub fn norm_inf(&self) -> f64 {
+        self.mask.iter().map(|&m| f64::from(m)).fold(0.0, f64::max)
+    }
+
+    /// Reads `mask` and `pattern` from a `.npz` file.
+    pub fn read_npz(path: &Path) -> Result<Self> {
+        let fail = |problem: String| Error::Trigger(format!("{}: {problem}", path.display()));
+        let file = std::fs::File::open(path).map_err(|e| fail(e.to_string()))?;
+        let mut archive = NpzReader::new(file).map_err(|e| fail(e.to_string()))?;
+        let mut array = |name: &str| -> Result<Array3<f32>> {
+            archive.by_name(name).map_err(|e| fail(format!("`{name}` is not a float32 array of three axes: {e}")))
+        };
+        Trigger::new(array("mask")?, array("pattern")?).map_err(|e| fail(e.to_string()))
+    }
+
+    /// Writes `mask` and `pattern` to a `.npz` file, whole or not at all.
+    pub fn write_npz(&self, path: &Path) -> Result<()> {
+        write_beside(path, |file| {
+            let mut archive = NpzWriter::new_compressed(file);
+            archive.add_array("mask", &self.mask).map_err(std::io::Error::other)?;
+            archive.add_array("pattern", &self.pattern).map_err(std::io::Error::other)?;
+            archive.finish().map(|_| ()).map_err(std::io::Error::other)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+
+    fn trigger() -> Trigger {
+        Trigger::new(array![[[0.0, 1.0], [0.25, 0.0]]], array![[[9.0, 255.0], [100.0, 9.0]]]).unwrap()
+    }
+
+    #[test]
+    fn applying_blends_each_pixel_by_the_mask() {
+        let images = Array4::from_elem((2, 1, 2, 2), 8.0);
+        let stamped = trigger().apply(images.view()).unwrap();
+        for image in stamped.outer_iter() {
+            assert_eq!(image, array![[[8.0, 255.0], [31.0, 8.0]]]);
+        }
+    }
+
+    #[test]
+    fn one_mask_is_shared_by_the_channels() {
+        let trigger = Trigger::new(array![[[1.0, 0.0]]], array![[[1.0, 1.0]], [[2.0, 2.0]]]).unwrap();
+        let stamped = trigger.apply(Array4::zeros((1, 2, 1, 2)).view()).unwrap();
+        assert_eq!(stamped, array![[[[1.0, 0.0]], [[2.0, 0.0]]]]);
+        assert_eq!(trigger.norm_l1(), 1.0);
+    }
+
+    #[test]
+    fn what_does_not_belong_together_is_refused() {
+        assert!(Trigger::new(Array3::zeros((2, 4, 4)), Array3::zeros((3, 4, 4))).is_err());
+        assert!(Trigger::new(Array3::zeros((1, 4, 5)), Array3::zeros((3, 4, 4))).is_err());
+        assert!(Trigger::new(Array3::from_elem((1, 4, 4), 1.5), Array3::zeros((3, 4, 4))).is_err());
+        assert!(Trigger::new(Array3::zeros((1, 4, 4)), Array3::from_elem((3, 4, 4), f32::NAN)).is_err());
+        assert!(trigger().apply(Array4::zeros((1, 1, 3, 3)).view()).is_err());
+    }
+
+    #[test]
+    fn a_file_gives_back_what_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("trigger.npz");
+        trigger().write_npz(&path).unwrap();
+        assert_eq!(Trigger::read_npz(&path).unwrap(), trigger());
+        std::fs::write(&path, b"PK\x03\x04 not an archive").unwrap();
+        assert!(Trigger::read_npz(&path).unwrap_err().to_string().contains("trigger.npz"));
+    }
+}

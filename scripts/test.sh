@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Runs every test. Installs what they need of Python into .venv; nothing outside this folder changes.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+python3 -m venv .venv
+.venv/bin/pip install --quiet --disable-pip-version-check --requirement tests/requirements.txt
+# Where the tests find the ONNX Runtime library.
+export VIRTUAL_ENV="$PWD/.venv" PATH="$PWD/.venv/bin:$PATH"
+
+cargo build --workspace --bins --examples
+if cargo nextest --version >/dev/null 2>&1; then
+    cargo nextest run --workspace
+else
+    cargo test --workspace --lib --bins --tests
+fi
+cargo test --workspace --doc
+pytest tests
