@@ -59,7 +59,6 @@ pub(crate) fn shape(dims: &[i64]) -> Result<Vec<usize>, String> {
 
 /// That a value of `shape` is of a size which can be handled.
 pub(crate) fn bounded(shape: &[usize]) -> Result<(), String> {
-    // The element type does not count for the bounds.
     if ValueType::new(ElementType::F32, shape).is_bounded() {
         return Ok(());
     }
@@ -139,11 +138,16 @@ pub(crate) fn node_error(node: &NodeProto, problem: impl Into<String>) -> Error 
     let first_output = || node.output.iter().find(|output| !output.is_empty()).map_or("", String::as_str);
     Error::Node {
         node: if node.name().is_empty() { first_output() } else { node.name() }.to_owned(),
-        op: match node.domain() {
-            "" | "ai.onnx" => node.op_type().to_owned(),
-            domain => format!("{domain}.{}", node.op_type()),
-        },
+        op: operator(node),
         problem: problem.into(),
+    }
+}
+
+/// The node's operator, with its domain where that is not ONNX's own.
+pub(crate) fn operator(node: &NodeProto) -> String {
+    match node.domain() {
+        "" | "ai.onnx" => node.op_type().to_owned(),
+        domain => format!("{domain}.{}", node.op_type()),
     }
 }
 
