@@ -84,7 +84,7 @@ impl ModelArguments {
         };
         let selected = engine::select(self.engine.engine, self.engine.engine_library.as_deref())?;
         if !quiet {
-            eprintln!("{selected}");
+            eprintln!("{}", selected.reason);
         }
         let threads = match self.engine.threads {
             Some(0) => anyhow::bail!("--threads must be at least 1"),

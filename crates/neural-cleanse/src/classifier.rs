@@ -112,7 +112,7 @@ impl Classifier {
         let images = self.network.add_images(&mut graph, BATCH)?;
         let logits = self.network.append(&mut graph, &images)?;
         graph.add_output(&logits)?;
-        let session = self.engine.compile(&graph.to_model_bytes("predict"), threads)?;
+        let session = self.engine.compile(&graph.to_model_bytes("predict")?, threads)?;
         Ok(Predictor { session, logits, image_shape: self.image_shape(), classes: self.classes() })
     }
 
@@ -157,7 +157,7 @@ impl Classifier {
         let weighted = graph.apply("Mul", &[&scores, "weights"], ())?;
         graph.add_output(&weighted)?;
         let gradients = differentiate(&graph, &[&weighted], &[&input])?;
-        let mut session = self.engine.compile(&gradients.graph.to_model_bytes("gradient"), self.threads)?;
+        let mut session = self.engine.compile(&gradients.graph.to_model_bytes("gradient")?, self.threads)?;
         let mut result = Array4::zeros(images.raw_dim());
         for start in (0..images.len_of(Axis(0))).step_by(BATCH) {
             let count = BATCH.min(images.len_of(Axis(0)) - start);

@@ -232,6 +232,16 @@ impl Graph {
         other.outputs.iter().map(resolve).collect()
     }
 
+    /// Takes all nodes out, to be pushed again in another form. Until then the outputs that they
+    /// define are missing.
+    pub(crate) fn take_nodes(&mut self) -> Vec<Node> {
+        let nodes = std::mem::take(&mut self.nodes);
+        for output in nodes.iter().flat_map(|node| &node.outputs) {
+            self.types.remove(output);
+        }
+        nodes
+    }
+
     /// Turns a constant into an input of the same name and type, so that it can be fed.
     pub fn initializer_to_input(&mut self, name: &str) -> Result<Arc<Tensor>> {
         let tensor = self.initializers.remove(name).ok_or_else(|| Error::value(name, "is not an initializer"))?;

@@ -60,7 +60,7 @@ impl Objective {
         let mut graph = gradients.graph;
         let outputs: [String; 4] = [cross_entropy, logits, gradients.names[0].clone(), gradients.names[1].clone()];
         graph.set_outputs(&outputs.each_ref().map(String::as_str))?;
-        let session = classifier.engine().compile(&graph.to_model_bytes("objective"), threads)?;
+        let session = classifier.engine().compile(&graph.to_model_bytes("objective")?, threads)?;
         Ok(Objective { session, outputs, images: Array4::zeros((batch, channels, height, width)), classes })
     }
 

@@ -143,7 +143,7 @@ impl ScanReport {
             model: ModelReport {
                 path: path.to_owned(),
                 sha256: sha256.to_owned(),
-                opset: classifier.network().model().opset(),
+                opset: 0,
                 input: classifier.image_shape(),
                 classes: classifier.classes(),
             },

@@ -1,0 +1,48 @@
+//! Passes that make a graph smaller without changing what it computes.
+
+mod affine;
+mod batch_norm;
+mod constants;
+mod linear;
+mod no_ops;
+
+use std::collections::HashMap;
+
+use crate::{Graph, Node, Result};
+
+/// The same function with fewer nodes: what is constant is computed, what does nothing is gone,
+/// and what scales and shifts channels is part of the convolution or matrix product before it.
+///
+/// Inputs and outputs keep names, types and order, and values that are still computed keep their
+/// names. Folded weights are calculated in float64 and become new constants.
+///
+/// # Errors
+/// If a constant cannot be computed: an index out of range, an integer divided by zero.
+pub fn simplify(graph: Graph) -> Result<Graph> {
+    let graph = constants::fold_constants(graph)?;
+    let graph = no_ops::remove_no_ops(graph)?;
+    let graph = linear::fold_into_linear(graph)?;
+    let graph = batch_norm::expand_batch_norm(graph)?;
+    Ok(graph.without_dead_nodes())
+}
+
+/// `graph` with `nodes` in place of its own, which define the same outputs.
+fn with_nodes(mut graph: Graph, nodes: Vec<Node>) -> Result<Graph> {
+    graph.take_nodes();
+    nodes.into_iter().try_for_each(|node| graph.push(node))?;
+    graph.outputs().iter().try_for_each(|output| graph.value_type(output).map(drop))?;
+    Ok(graph)
+}
+
+/// How often each value is read, by nodes or as an output of the graph.
+fn uses(graph: &Graph) -> HashMap<&str, usize> {
+    let mut uses = HashMap::new();
+    let reads = graph.nodes().iter().flat_map(|node| &node.inputs).chain(graph.outputs());
+    for name in reads.filter(|name| !name.is_empty()) {
+        *uses.entry(name.as_str()).or_insert(0) += 1;
+    }
+    uses
+}
+
+#[cfg(test)]
+mod tests;
