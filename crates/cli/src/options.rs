@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
-use neural_cleanse::data::{self, Samples, Wanted};
+use neural_cleanse::data::{self, Picked, Samples, Wanted};
 use neural_cleanse::engine::{self, EngineChoice};
 use neural_cleanse::{Classifier, ClassifierOptions, Layout, Model, ModelCard, Preprocessing};
 
@@ -119,11 +119,12 @@ impl DataArguments {
     /// Reads the samples, of which `--samples` are chosen by `seed`.
     pub fn samples(&self, classifier: &Classifier, seed: u64) -> anyhow::Result<Samples> {
         let [channels, height, width] = classifier.image_shape();
-        let wanted = Wanted { channels, height, width, range: (self.data_range[0], self.data_range[1]) };
+        let at_most = Some(Picked { samples: self.samples, seed });
+        let wanted = Wanted { channels, height, width, range: (self.data_range[0], self.data_range[1]), at_most };
         let samples = data::load(&self.data, self.labels.as_deref(), &wanted)?;
         for note in &samples.notes {
             eprintln!("note: {note}");
         }
-        Ok(samples.subset(self.samples, seed))
+        Ok(samples)
     }
 }
