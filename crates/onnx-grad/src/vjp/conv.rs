@@ -83,15 +83,19 @@ pub(super) fn attributes(window: &Window, pads_end: &[usize], group: usize) -> A
 /// over the window that it came from. `weights` are those of the convolution.
 pub(super) fn scattered(p: &mut Pullback, g: &str, weights: &str, window: &Window, group: usize) -> Result<String> {
     let axes = 0..window.rank();
-    let reach: Vec<usize> = axes.clone().map(|i| (window.output[i] - 1) * window.strides[i] + window.span(i)).collect();
-    // What the transposed convolution covers ends before the input does, or after it.
-    let covered = |i: usize| reach[i].saturating_sub(window.pads_begin[i]);
-    let pads_end: Vec<usize> = axes.clone().map(|i| covered(i).saturating_sub(window.input[i])).collect();
-    let missing: Vec<usize> = axes.clone().map(|i| window.input[i].saturating_sub(covered(i))).collect();
-    // Engines want the output padding to be less than the stride; ceil mode and odd shapes are cropped or padded.
+    // How far the windows reach into the input, and what of it they leave out at its end.
+    let reach = |i: usize| (window.output[i] - 1) * window.strides[i] + window.span(i);
+    let covered: Vec<usize> = axes.clone().map(|i| reach(i).saturating_sub(window.pads_begin[i])).collect();
+    let missing: Vec<usize> = axes.clone().map(|i| window.input[i].saturating_sub(covered[i])).collect();
+    let pads_end: Vec<usize> = axes.clone().map(|i| covered[i].saturating_sub(window.input[i])).collect();
+
+    let whole = [&[p.shape(g)?[0], p.shape(weights)?[1] * group], window.input.as_slice()].concat();
+    if covered.contains(&0) {
+        return p.filled(p.element(g)?, &whole, 0.0);
+    }
     let mut attributes = attributes(window, &pads_end, group);
-    let fits = axes.clone().all(|i| missing[i] < window.strides[i]);
-    if fits {
+    // Engines want the output padding to be less than the stride.
+    if axes.clone().all(|i| missing[i] < window.strides[i]) {
         attributes.set("output_padding", signed(&missing));
         return p.apply("ConvTranspose", &[g, weights], attributes);
     }
