@@ -1,5 +1,7 @@
 //! Models that were exported for a fixed number of samples.
 
+use std::collections::HashSet;
+
 use crate::import::ImportOptions;
 use crate::proto::GraphProto;
 use crate::{Graph, Node, Result, Tensor};
@@ -14,13 +16,10 @@ pub(crate) struct FixedBatch {
 /// The change of the number of samples that `options` ask for, if the model fixes it in all of its inputs
 /// to another one.
 pub(crate) fn fixed_batch(graph: &GraphProto, options: &ImportOptions) -> Option<FixedBatch> {
+    let constants: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name()).collect();
+    let is_open = |name: &str| !constants.contains(name) && !options.input_shapes.contains_key(name);
     let mut fixed = None;
-    for input in &graph.input {
-        if graph.initializer.iter().any(|tensor| tensor.name() == input.name())
-            || options.input_shapes.contains_key(input.name())
-        {
-            continue;
-        }
+    for input in graph.input.iter().filter(|input| is_open(input.name())) {
         let shape = input.r#type.as_ref()?.tensor_type.as_ref()?.shape.as_ref()?;
         let from = shape
             .dim

@@ -154,3 +154,82 @@ pub(crate) fn operator(node: &NodeProto) -> String {
 fn is_default_domain(domain: Option<&str>) -> bool {
     matches!(domain, None | Some("" | "ai.onnx"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::{FunctionProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
+
+    fn node(domain: &str, output: &str) -> NodeProto {
+        NodeProto {
+            name: Some("n".to_owned()),
+            op_type: Some("Op".to_owned()),
+            domain: Some(domain.to_owned()),
+            output: vec![output.to_owned()],
+            ..NodeProto::default()
+        }
+    }
+
+    #[test]
+    fn only_one_known_opset_is_accepted() {
+        let with = |versions: &[(&str, i64)]| {
+            let import = |&(domain, version): &(&str, i64)| OperatorSetIdProto {
+                domain: Some(domain.to_owned()),
+                version: Some(version),
+            };
+            let model = ModelProto { opset_import: versions.iter().map(import).collect(), ..ModelProto::default() };
+            opset(&model).map_err(|error| error.to_string())
+        };
+        assert_eq!(with(&[("", 13), ("com.microsoft", 1)]), Ok(13));
+        assert_eq!(with(&[("ai.onnx", 7), ("", 7)]), Ok(7));
+        for (versions, expected) in [
+            (&[("", 6)][..], "written for opset 6; opsets 7 to 25 are supported"),
+            (&[("", 99)], "written for opset 99"),
+            (&[("", 13), ("ai.onnx", 14)], "in several versions"),
+            (&[("ai.onnx.ml", 3)], "does not say which version"),
+        ] {
+            let error = with(versions).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn foreign_operators_are_refused_with_a_way_out() {
+        let function =
+            FunctionProto { name: Some("Op".to_owned()), domain: Some("own".to_owned()), ..FunctionProto::default() };
+        let model = ModelProto { functions: vec![function], ..ModelProto::default() };
+        assert_eq!(domain(&node("ai.onnx", "y"), &model), Ok(()));
+        for (name, expected) in [
+            ("own", "node `n` (own.Op): is a function that the model defines itself"),
+            ("com.microsoft", "node `n` (com.microsoft.Op): is an operator of ONNX Runtime and not of ONNX"),
+            ("other", "node `n` (other.Op): is an operator of the domain `other`"),
+        ] {
+            let error = domain(&node(name, "y"), &model).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn names_are_defined_once() {
+        let tensor = TensorProto { name: Some("w".to_owned()), ..TensorProto::default() };
+        let input = ValueInfoProto { name: Some("x".to_owned()), ..ValueInfoProto::default() };
+        let graph = |outputs: &[&str], tensors: usize| GraphProto {
+            node: outputs.iter().map(|output| node("", output)).collect(),
+            initializer: vec![tensor.clone(); tensors],
+            input: vec![input.clone()],
+            ..GraphProto::default()
+        };
+        assert_eq!(unique_names(&graph(&["y", "z"], 1)), Ok(()));
+        for (outputs, tensors) in [(&["y", "y"], 1), (&["w", "z"], 1), (&["x", "z"], 1), (&["y", "z"], 2)] {
+            assert!(unique_names(&graph(outputs, tensors)).is_err(), "{outputs:?}");
+        }
+    }
+
+    #[test]
+    fn extents_are_checked_before_they_are_multiplied() {
+        assert_eq!(shape(&[2, 0, 3]), Ok(vec![2, 0, 3]));
+        for dims in [&[-1][..], &[i64::MAX, i64::MAX], &[1 << 31], &[0, 1 << 40], &[1; 33]] {
+            assert!(shape(dims).is_err(), "{dims:?}");
+        }
+    }
+}

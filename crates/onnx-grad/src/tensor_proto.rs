@@ -222,3 +222,74 @@ fn little_endian<const WIDTH: usize, T: Copy>(values: &[T], to_bytes: impl Fn(T)
     values.iter().for_each(|&value| bytes.extend_from_slice(&to_bytes(value)));
     bytes.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_one(proto: TensorProto, data_type: DataType, dims: &[i64]) -> Result<Tensor, String> {
+        let proto = TensorProto { data_type: Some(data_type as i32), dims: dims.to_vec(), ..proto };
+        read(&proto, "t", &ExternalFiles::default()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn both_encodings_of_every_type_are_read() {
+        let raw =
+            |bytes: &'static [u8]| TensorProto { raw_data: Some(Bytes::from_static(bytes)), ..TensorProto::default() };
+        let narrow = |values: &[i32]| TensorProto { int32_data: values.to_vec(), ..TensorProto::default() };
+        let unsigned = |values: &[u64]| TensorProto { uint64_data: values.to_vec(), ..TensorProto::default() };
+        let cases = [
+            (DataType::Float, raw(&[0, 0, 0x80, 0xbf]), ElementType::F32, -1.0),
+            (DataType::Float, TensorProto { float_data: vec![-1.0], ..TensorProto::default() }, ElementType::F32, -1.0),
+            (DataType::Double, raw(&[0, 0, 0, 0, 0, 0, 0xf8, 0x3f]), ElementType::F64, 1.5),
+            (DataType::Double, TensorProto { double_data: vec![1.5], ..TensorProto::default() }, ElementType::F64, 1.5),
+            (DataType::Float16, raw(&[0, 0xc0]), ElementType::F32, -2.0),
+            (DataType::Float16, narrow(&[0xc000]), ElementType::F32, -2.0),
+            (DataType::Bfloat16, raw(&[0x80, 0x3f]), ElementType::F32, 1.0),
+            (DataType::Bfloat16, narrow(&[0x3f80]), ElementType::F32, 1.0),
+            (DataType::Bool, raw(&[1]), ElementType::Bool, 1.0),
+            (DataType::Bool, narrow(&[1]), ElementType::Bool, 1.0),
+            (DataType::Int8, raw(&[0xff]), ElementType::I64, -1.0),
+            (DataType::Int8, narrow(&[-1]), ElementType::I64, -1.0),
+            (DataType::Uint8, raw(&[0xff]), ElementType::I64, 255.0),
+            (DataType::Int16, raw(&[0xfe, 0xff]), ElementType::I64, -2.0),
+            (DataType::Uint16, raw(&[0xfe, 0xff]), ElementType::I64, 65534.0),
+            (DataType::Int32, raw(&[0xfe, 0xff, 0xff, 0xff]), ElementType::I32, -2.0),
+            (DataType::Uint32, raw(&[0, 0, 0, 0x80]), ElementType::I64, 2147483648.0),
+            (DataType::Uint32, unsigned(&[2147483648]), ElementType::I64, 2147483648.0),
+            (DataType::Int64, TensorProto { int64_data: vec![-3], ..TensorProto::default() }, ElementType::I64, -3.0),
+            (DataType::Uint64, unsigned(&[7]), ElementType::I64, 7.0),
+        ];
+        for (data_type, proto, element, value) in cases {
+            assert_eq!(read_one(proto, data_type, &[1]), Ok(Tensor::floats(element, [1], &[value])), "{data_type:?}");
+        }
+    }
+
+    #[test]
+    fn data_that_does_not_fill_its_shape_is_refused() {
+        let raw = TensorProto { raw_data: Some(Bytes::from_static(&[0; 8])), ..TensorProto::default() };
+        let typed = TensorProto { float_data: vec![0.0; 2], ..TensorProto::default() };
+        let large = TensorProto { uint64_data: vec![u64::MAX], ..TensorProto::default() };
+        let cases = [
+            (&raw, DataType::Float, &[3][..], "should have 12 bytes of data for its 3 elements and has 8"),
+            (&typed, DataType::Float, &[3], "should have 3 elements and has 2"),
+            (&typed, DataType::Float, &[-1, -2], "has an extent of -1"),
+            (&raw, DataType::Float, &[1 << 40], "has the shape [1099511627776], and no value may have more than"),
+            (&raw, DataType::Int4, &[16], "has elements of type int4, which is not supported"),
+            (&large, DataType::Uint64, &[1], "holds an integer that does not fit into int64"),
+        ];
+        for (proto, data_type, dims, expected) in cases {
+            let error = read_one(proto.clone(), data_type, dims).unwrap_err();
+            assert!(error.starts_with(&format!("value `t`: {expected}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let values = [-1.0, 0.0, 2.0];
+        for element in [ElementType::F32, ElementType::F64, ElementType::I64, ElementType::I32, ElementType::Bool] {
+            let tensor = Tensor::floats(element, [3, 1], &values);
+            assert_eq!(read(&write(&tensor, "t"), "t", &ExternalFiles::default()), Ok(tensor));
+        }
+    }
+}
