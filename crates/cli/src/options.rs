@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
-use neural_cleanse::data::{self, Samples, Wanted};
+use neural_cleanse::data::{self, Picked, Samples, Wanted};
 use neural_cleanse::engine::{self, EngineChoice};
 use neural_cleanse::{Classifier, ClassifierOptions, Layout, Model, ModelCard, Preprocessing};
 
@@ -70,10 +70,18 @@ pub struct DataArguments {
 }
 
 impl ModelArguments {
-    /// Reads the model and makes it a classifier. `names` are those of the classes where the model's own folder does not
-    /// tell them.
-    pub fn classifier(&self, quiet: bool) -> anyhow::Result<Classifier> {
-        let model = Model::read(&self.model).with_context(|| self.model.display().to_string())?;
+    /// Reads the model.
+    pub fn read(&self) -> anyhow::Result<Model> {
+        Model::read(&self.model).with_context(|| self.model.display().to_string())
+    }
+
+    /// Reads the model and makes it a classifier; says on standard error what runs it.
+    pub fn classifier(&self) -> anyhow::Result<Classifier> {
+        self.classifier_of(self.read()?)
+    }
+
+    /// Makes a classifier of `model`, which was read from the model's file.
+    pub fn classifier_of(&self, model: Model) -> anyhow::Result<Classifier> {
         let folder = self.model.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let card = ModelCard::read(folder)?;
         let options = ClassifierOptions {
@@ -83,9 +91,7 @@ impl ModelArguments {
             class_names: card.class_names,
         };
         let selected = engine::select(self.engine.engine, self.engine.engine_library.as_deref())?;
-        if !quiet {
-            eprintln!("{}", selected.reason);
-        }
+        eprintln!("{}", selected.reason);
         let threads = match self.engine.threads {
             Some(0) => anyhow::bail!("--threads must be at least 1"),
             Some(threads) => threads,
@@ -113,11 +119,12 @@ impl DataArguments {
     /// Reads the samples, of which `--samples` are chosen by `seed`.
     pub fn samples(&self, classifier: &Classifier, seed: u64) -> anyhow::Result<Samples> {
         let [channels, height, width] = classifier.image_shape();
-        let wanted = Wanted { channels, height, width, range: (self.data_range[0], self.data_range[1]) };
+        let at_most = Some(Picked { samples: self.samples, seed });
+        let wanted = Wanted { channels, height, width, range: (self.data_range[0], self.data_range[1]), at_most };
         let samples = data::load(&self.data, self.labels.as_deref(), &wanted)?;
         for note in &samples.notes {
             eprintln!("note: {note}");
         }
-        Ok(samples.subset(self.samples, seed))
+        Ok(samples)
     }
 }

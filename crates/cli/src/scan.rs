@@ -153,7 +153,7 @@ struct DetectionArguments {
 /// Runs the command.
 pub fn run(arguments: &ScanArguments) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
-    let classifier = arguments.model.classifier(false)?;
+    let classifier = arguments.model.classifier()?;
     let config = arguments.inversion.config(&classifier)?;
     let samples = arguments.data.samples(&classifier, config.seed)?;
     let out = arguments.out_folder()?;

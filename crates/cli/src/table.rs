@@ -1,10 +1,10 @@
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, Table, TableComponent, presets};
 use neural_cleanse::report::ScanReport;
 
 /// One line a class: number, name, norm, ratio, anomaly index, attack success rate, steps and state.
 pub fn of_classes(report: &ScanReport) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).remove_style(TableComponent::HorizontalLines);
     table.set_header(["class", "name", "L1 norm", "÷ median", "anomaly index", "ASR", "steps", "state"]);
     for class in &report.classes {
         let number = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.2}"));

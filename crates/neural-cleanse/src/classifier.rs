@@ -1,3 +1,5 @@
+//! A model with what belongs to it: preprocessing, range of pixel values, names of the classes, engine.
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ndarray::{Array2, Array4, ArrayView4, Axis, s};

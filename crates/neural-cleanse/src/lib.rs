@@ -13,6 +13,7 @@ pub mod engine;
 mod error;
 mod files;
 pub mod inversion;
+pub mod mitigation;
 mod network;
 mod neural_cleanse;
 mod preprocessing;

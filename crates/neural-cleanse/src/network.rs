@@ -1,7 +1,6 @@
 use std::collections::BTreeMap;
 
-use onnx_grad::{ElementType, Graph, ImportOptions, Model, Node, Tensor, ValueType};
-fn simplify(g: Graph) -> onnx_grad::Result<Graph> { Ok(g) }
+use onnx_grad::{ElementType, Graph, ImportOptions, Model, Node, Tensor, ValueType, simplify};
 
 use crate::error::{Error, Result};
 use crate::preprocessing::{Layout, Preprocessing};

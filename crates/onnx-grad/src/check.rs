@@ -3,7 +3,7 @@
 //! A model under scan is untrusted: every size is checked before it is multiplied or allocated,
 //! and what cannot be honoured is refused by name rather than guessed at.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto};
 use crate::{ElementType, Error, OPSET, Result, ValueType};
@@ -16,20 +16,20 @@ const NEWEST_OPSET: i64 = 25;
 
 /// The opset that the model is written for.
 pub(crate) fn opset(model: &ModelProto) -> Result<i64> {
-    let versions: Vec<i64> = model
+    let versions: BTreeSet<i64> = model
         .opset_import
         .iter()
         .filter(|import| is_default_domain(import.domain.as_deref()))
         .map(|import| import.version.unwrap_or_default())
         .collect();
-    match versions[..] {
+    match versions.into_iter().collect::<Vec<_>>()[..] {
         [version] if (OLDEST_OPSET..=NEWEST_OPSET).contains(&version) => Ok(version),
         [version] => Err(Error::Model(format!(
             "it is written for opset {version}; opsets {OLDEST_OPSET} to {NEWEST_OPSET} are supported, \
              {OPSET} being the best choice for an export"
         ))),
         [] => Err(Error::Model("it does not say which version of the ONNX operators (opset) it uses".to_owned())),
-        _ => Err(Error::Model("it imports the ONNX operators (opset) more than once".to_owned())),
+        _ => Err(Error::Model("it imports the ONNX operators in several versions (opsets)".to_owned())),
     }
 }
 

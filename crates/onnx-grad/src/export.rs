@@ -17,7 +17,7 @@ impl Graph {
         let value_info = |name: &String| Ok(value_info(name, self.value_type(name)?));
         let graph = GraphProto {
             name: Some(name.to_owned()),
-            node: self.nodes().iter().map(node).collect(),
+            node: self.nodes().iter().map(|node| self.node_message(node)).collect::<Result<_>>()?,
             initializer: self.initializers().iter().map(|(name, tensor)| tensor_proto::write(tensor, name)).collect(),
             input: self.inputs().iter().map(value_info).collect::<Result<_>>()?,
             output: self.outputs().iter().map(value_info).collect::<Result<_>>()?,
@@ -33,17 +33,38 @@ impl Graph {
         };
         Ok(model.encode_to_vec())
     }
+
+    fn node_message(&self, node: &Node) -> Result<NodeProto> {
+        let shape = |i: usize| node.input(i).map(|name| self.shape(name)).transpose();
+        let mut attributes: Vec<AttributeProto> =
+            node.attributes.iter().map(|(name, value)| attribute(name, value)).collect();
+        if let (true, Some(data)) = (is_window(&node.op), shape(0)?) {
+            let defaults = window_defaults(node, data, shape(1)?);
+            attributes.extend(defaults.into_iter().map(|(name, value)| attribute(name, &value.into())));
+        }
+        Ok(NodeProto {
+            input: node.inputs.clone(),
+            output: node.outputs.clone(),
+            name: Some(node.name.clone()).filter(|name| !name.is_empty()),
+            op_type: Some(node.op.clone()),
+            attribute: attributes,
+            ..NodeProto::default()
+        })
+    }
 }
 
-fn node(node: &Node) -> NodeProto {
-    NodeProto {
-        input: node.inputs.clone(),
-        output: node.outputs.clone(),
-        name: Some(node.name.clone()).filter(|name| !name.is_empty()),
-        op_type: Some(node.op.clone()),
-        attribute: node.attributes.iter().map(|(name, value)| attribute(name, value)).collect(),
-        ..NodeProto::default()
-    }
+fn is_window(op: &str) -> bool {
+    matches!(op, "Conv" | "ConvTranspose" | "MaxPool" | "AveragePool")
+}
+
+/// What the node's window is unless its attributes say so. ONNX gives these a default, but not every
+/// engine works it out.
+fn window_defaults(node: &Node, data: &[usize], weights: Option<&[usize]>) -> Vec<(&'static str, Vec<i64>)> {
+    let axes = data.len().saturating_sub(2);
+    let kernel = weights.map(|shape| shape.iter().skip(2).map(|&extent| extent as i64).collect());
+    let defaults = [("kernel_shape", kernel), ("strides", Some(vec![1; axes]))];
+    let missing = defaults.into_iter().filter(|(name, _)| node.attributes.get(name).is_none());
+    missing.filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
 fn attribute(name: &str, value: &Attribute) -> AttributeProto {

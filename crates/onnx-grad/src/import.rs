@@ -12,8 +12,8 @@ use crate::{fold, node_proto, opset, order, tensor_proto};
 /// How a model becomes a graph.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImportOptions {
-    /// The extent given to every input's first axis, if the model leaves it open or is content with
-    /// another one than it was exported for.
+    /// The extent given to every input's first axis which the model leaves open or for which it was exported
+    /// with 1; with another one, if it is the same for all inputs and the model is content to have it replaced.
     pub batch: usize,
     /// The shapes of inputs whose other axes the model leaves open, by name; they are taken as
     /// they are, first axis included.
@@ -35,6 +35,10 @@ impl Graph {
     /// node or the value.
     pub fn import(model: &Model, options: &ImportOptions) -> Result<Graph> {
         let graph = check::graph(&model.proto)?;
+        let is_input = |name: &String| graph.input.iter().any(|input| input.name() == name);
+        if let Some(name) = options.input_shapes.keys().find(|name| !is_input(name)) {
+            return Err(Error::value(name, "is given a shape, but is not an input of the model"));
+        }
         let Some(fixed) = batch::fixed_batch(graph, options) else {
             return Importer::run(model, graph, options, None);
         };
@@ -79,7 +83,7 @@ impl<'a> Importer<'a> {
         importer.graph.keep_clear_of(node_proto::value_names(graph));
         let constants: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name()).collect();
         for input in graph.input.iter().filter(|input| !constants.contains(input.name())) {
-            let ty = input_type(input, options)?;
+            let ty = input_type(input, options, fixed_batch)?;
             importer.graph.add_input(input.name(), ty)?;
         }
         importer.add_nodes(graph)?;
@@ -200,7 +204,7 @@ fn constant_numbers(name: &str, attribute: &AttributeProto) -> Option<Tensor> {
 }
 
 /// The static type of a graph input.
-fn input_type(input: &ValueInfoProto, options: &ImportOptions) -> Result<ValueType> {
+fn input_type(input: &ValueInfoProto, options: &ImportOptions, fixed_batch: Option<FixedBatch>) -> Result<ValueType> {
     let refuse = |problem: String| Error::value(input.name(), problem);
     let tensor_type = input.r#type.as_ref().and_then(|ty| ty.tensor_type.as_ref());
     let tensor_type = tensor_type.ok_or_else(|| refuse("is an input that is not a tensor".to_owned()))?;
@@ -217,8 +221,9 @@ fn input_type(input: &ValueInfoProto, options: &ImportOptions) -> Result<ValueTy
         (None, None) => return Err(refuse("is an input of unknown shape; give its shape".to_owned())),
         (None, Some(dims)) => {
             let extent = |(axis, dim): (usize, &crate::proto::Dimension)| match dim.dim_value {
+                Some(extent) if extent > 1 && (axis > 0 || fixed_batch.is_none()) => Ok(extent as usize),
                 _ if axis == 0 => Ok(options.batch),
-                Some(extent) if extent > 0 => Ok(extent as usize),
+                Some(1) => Ok(1),
                 _ => Err(refuse(format!(
                     "is an input whose axis {axis}{} has no fixed extent; give its shape",
                     dim.dim_param.as_ref().map(|name| format!(" (`{name}`)")).unwrap_or_default()

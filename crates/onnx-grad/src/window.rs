@@ -168,7 +168,9 @@ impl Window {
             };
             let (output, begin, end) = match wanted {
                 Some(output) => {
-                    let (begin, end) = auto_pad.split((full - output).max(0));
+                    // Engines disagree about the elements beyond, and the specification is silent.
+                    check!(call, output <= full, "wants {output} elements on axis {}, but reaches {full}", axis + 2);
+                    let (begin, end) = auto_pad.split(full - output);
                     (output, begin, end)
                 }
                 None => {

@@ -56,11 +56,13 @@ impl Objective {
         let log_likelihood = graph.apply("ReduceSum", &[&weighted, &axes], [("keepdims", 0)])?;
         let cross_entropy = graph.apply("Neg", &[&log_likelihood], ())?;
 
+        graph.set_outputs(&[&cross_entropy, &logits])?;
         let gradients = differentiate(&graph, &[&cross_entropy], &["mask", "pattern"])?;
-        let mut graph = gradients.graph;
-        let outputs: [String; 4] = [cross_entropy, logits, gradients.names[0].clone(), gradients.names[1].clone()];
-        graph.set_outputs(&outputs.each_ref().map(String::as_str))?;
-        let session = classifier.engine().compile(&graph.to_model_bytes("objective")?, threads)?;
+        let model = gradients.graph.to_model_bytes("objective")?;
+        let [mask_gradient, pattern_gradient] =
+            <[String; 2]>::try_from(gradients.names).map_err(|_| malformed())?;
+        let outputs = [cross_entropy, logits, mask_gradient, pattern_gradient];
+        let session = classifier.engine().compile(&model, threads)?;
         Ok(Objective { session, outputs, images: Array4::zeros((batch, channels, height, width)), classes })
     }
 

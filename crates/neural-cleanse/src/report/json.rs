@@ -143,7 +143,7 @@ impl ScanReport {
             model: ModelReport {
                 path: path.to_owned(),
                 sha256: sha256.to_owned(),
-                opset: 0,
+                opset: default_opset(classifier.network().model()),
                 input: classifier.image_shape(),
                 classes: classifier.classes(),
             },
@@ -180,6 +180,11 @@ impl ScanReport {
             file.write_all(b"\n")
         })
     }
+}
+
+fn default_opset(model: &onnx_grad::Model) -> i64 {
+    let of_onnx = |(domain, _): &(&str, i64)| matches!(*domain, "" | "ai.onnx");
+    model.opsets().into_iter().find(of_onnx).map_or(0, |(_, version)| version)
 }
 
 impl ClassReport {

@@ -10,7 +10,7 @@ mod strided;
 use std::collections::BTreeSet;
 
 use crate::infer::{Call, infer};
-use crate::{ElementType, Graph, Node, Result, Tensor, TensorData, ValueType};
+use crate::{Graph, Node, Result, Tensor, TensorData, ValueType};
 
 /// The number of elements up to which a result may be larger than what it is computed from.
 /// Beyond it a node stays in the graph: a few bytes of a hostile model could otherwise ask for

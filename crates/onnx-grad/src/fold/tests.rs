@@ -1,5 +1,5 @@
 use super::*;
-use crate::Attributes;
+use crate::{Attributes, ElementType};
 
 fn folded(op: &str, inputs: &[Tensor], attributes: impl Into<Attributes>) -> Result<Option<Vec<Tensor>>> {
     let mut graph = Graph::new();

@@ -68,8 +68,8 @@ fn first_outputs_have_the_shapes_of_the_specification() {
         (
             "ConvTranspose",
             vec![F(&[1, 1, 3, 3]), F(&[1, 2, 3, 3])],
-            ints(&[("strides", &[3, 2]), ("output_shape", &[10, 8])]),
-            &[1, 2, 10, 8],
+            ints(&[("strides", &[3, 2]), ("output_shape", &[8, 7])]),
+            &[1, 2, 8, 7],
         ),
         ("ConvTranspose", vec![F(&[1, 1, 3, 3]), F(&[1, 2, 3, 3])], same("SAME_LOWER"), &[1, 2, 6, 6]),
         ("GlobalAveragePool", vec![F(&[2, 3, 4, 5])], none(), &[2, 3, 1, 1]),
@@ -207,6 +207,12 @@ fn malformed_nodes_are_errors_that_name_them() {
         ("Conv", conv(), none().with("strides", 1), "not a list of integers"),
         ("ConvTranspose", deconv(), ints(&[("strides", &[1 << 30; 2])]), "asks for an axis"),
         ("ConvTranspose", deconv(), ints(&[("pads", &[9; 4])]), "crops axis"),
+        (
+            "ConvTranspose",
+            deconv(),
+            ints(&[("output_shape", &[10, 11])]),
+            "wants 11 elements on axis 3, but reaches 10",
+        ),
         ("ConvTranspose", deconv(), none().with("group", 3), "3 groups do not divide"),
         ("MaxPool", pool(), none(), "lacks `kernel_shape`"),
         ("MaxPool", pool(), ints(&[("kernel_shape", &[9, 9])]), "has a window of 9"),

@@ -11,7 +11,7 @@ mod rewrite;
 mod softmax;
 
 use crate::proto::DataType;
-use crate::{Attribute, Graph, Node, Result, tensor_proto};
+use crate::{Attribute, Error, Graph, Node, Result, tensor_proto};
 use rewrite::Rewrite;
 
 /// What `node`, of opset `version`, is at opset [`OPSET`](crate::OPSET): one node or several in order, the
@@ -29,6 +29,7 @@ pub(crate) fn upgrade(graph: &mut Graph, mut node: Node, version: i64) -> Result
                 "BatchNormalization" => normalization::batch(&mut node, version)?,
                 "Cast" => cast(&mut node),
                 "Resize" | "Upsample" => resize::resize(graph, &mut node, version)?,
+                "AveragePool" => average_pool(&mut node)?,
                 "Scatter" => node.op = "ScatterElements".to_owned(),
                 _ => attribute_inputs::upgrade(graph, &mut node, version)?,
             }
@@ -47,6 +48,16 @@ fn cast(node: &mut Node) {
     {
         let to: DataType = tensor_proto::data_type(element);
         node.attributes.set("to", to as i64);
+    }
+}
+
+/// Only since opset 19 may the window be dilated.
+fn average_pool(node: &mut Node) -> Result<()> {
+    match node.attributes.remove("dilations") {
+        Some(Attribute::Ints(dilations)) if dilations.iter().any(|&dilation| dilation != 1) => {
+            Err(Error::node(node, format!("has `dilations` = {dilations:?}, which is not supported")))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -5,6 +5,7 @@ mod batch_norm;
 mod constants;
 mod linear;
 mod no_ops;
+mod padding;
 
 use std::collections::HashMap;
 
@@ -14,13 +15,15 @@ use crate::{Graph, Node, Result};
 /// and what scales and shifts channels is part of the convolution or matrix product before it.
 ///
 /// Inputs and outputs keep names, types and order, and values that are still computed keep their
-/// names. Folded weights are calculated in float64 and become new constants.
+/// names. Folded weights are calculated in float64 and become new constants. Padding is spelled
+/// out, because engines do not agree about all that `auto_pad` can mean.
 ///
 /// # Errors
 /// If a constant cannot be computed: an index out of range, an integer divided by zero.
 pub fn simplify(graph: Graph) -> Result<Graph> {
     let graph = constants::fold_constants(graph)?;
     let graph = no_ops::remove_no_ops(graph)?;
+    let graph = padding::resolve_padding(graph)?;
     let graph = linear::fold_into_linear(graph)?;
     let graph = batch_norm::expand_batch_norm(graph)?;
     Ok(graph.without_dead_nodes())
