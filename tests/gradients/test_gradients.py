@@ -43,8 +43,7 @@ def graph(name, nodes, constants=(), wrt=None, ort=None, **operands):
     CASES.append(Case(name, made, operands, fixed, wrt, ort))
 
 
-# --- arithmetic
-
+# Arithmetic.
 X = numbers((2, 3, 4))
 POSITIVE = numbers((2, 3, 4), 0.3, 2.0)
 AWAY = np.where(X > 0, X + 0.5, X - 0.5)
@@ -88,8 +87,7 @@ for form, (a, b) in {"same": ((2, 3), (2, 3)), "scalars": ((), ()), "row and col
     for wrt in ([1, 2], [1], [2]):
         case(f"{form}, for {wrt}", "Where", CONDITION, numbers(a, seed=1), numbers(b, seed=2), constants=[0], wrt=wrt)
 
-# --- activations
-
+# Activations.
 for op in ("Relu", "LeakyRelu", "Elu", "Selu", "Celu", "HardSigmoid", "HardSwish", "Softplus", "Softsign", "Mish", "ThresholdedRelu"):
     case("around 0", op, AWAY * 2)
     case("wide", op, numbers((3, 5), -6.05, 6.0))
@@ -111,8 +109,7 @@ for op in ("Softmax", "LogSoftmax"):
         case(f"axis {axis}", op, numbers((2, 3, 4), -3, 3), axis=axis)
     case("default axis", op, numbers((3, 5), -3, 3))
 
-# --- matrices
-
+# Matrices.
 for trans_a in (0, 1):
     for trans_b in (0, 1):
         a, b = numbers((4, 3) if trans_a else (3, 4), seed=1), numbers((5, 4) if trans_b else (4, 5), seed=2)
@@ -130,8 +127,7 @@ for a, b in [
     case(f"{a} by {b}", "MatMul", numbers(a, seed=1), numbers(b, seed=2))
     case(f"{a} by constant {b}", "MatMul", numbers(a, seed=1), numbers(b, seed=2), constants=[1])
 
-# --- convolution
-
+# Convolution.
 
 def convolution(name, x, w, bias=True, **attributes):
     group = attributes.get("group", 1)
@@ -194,8 +190,7 @@ transposed_convolution("dilated", (1, 2, 3, 3), (2, 2, 2, 2), dilations=[2, 2])
 transposed_convolution("asymmetric pads", (1, 2, 4, 4), (2, 2, 3, 3), strides=[2, 1], pads=[1, 0, 0, 2])
 transposed_convolution("output shape", (1, 2, 3, 3), (2, 2, 3, 3), strides=[2, 2], output_shape=[6, 6])
 
-# --- pooling
-
+# Pooling.
 POOLS = {
     "2x2": ((2, 2, 4, 6), dict(kernel_shape=[2, 2], strides=[2, 2])),
     "2x2 with a rest": ((1, 2, 5, 7), dict(kernel_shape=[2, 2], strides=[2, 2])),
@@ -232,8 +227,7 @@ for shape in ((2, 3, 4, 5), (2, 3, 6), (1, 2, 2, 3, 2)):
     case(f"{len(shape) - 2} axes", "GlobalAveragePool", numbers(shape))
     case(f"{len(shape) - 2} axes", "GlobalMaxPool", numbers(shape))
 
-# --- reductions
-
+# Reductions.
 REDUCTIONS = ("Sum", "Mean", "Max", "Min", "L1", "L2", "SumSquare", "Prod", "LogSum", "LogSumExp")
 for op in REDUCTIONS:
     x = numbers((2, 3, 4), 0.2, 2, 1) if op == "LogSum" else AWAY
@@ -244,8 +238,7 @@ for op in REDUCTIONS:
 case("no axes, noop", "ReduceSum", X, ints(), noop_with_empty_axes=1)
 case("with a zero", "ReduceProd", np.array([[0.0, 2.0, 3.0], [1.0, 2.0, 4.0], [0.0, 0.0, 2.0]]), ints(1))
 
-# --- normalisation
-
+# Normalisation.
 for shape in ((2, 3, 2, 2), (4, 3), (2, 3, 4)):
     parameters = [numbers((3,), 0.5, 1.5, i) for i in range(4)]
     case(f"{len(shape)} axes, constant parameters", "BatchNormalization", numbers(shape), *parameters, constants=range(1, 5))
@@ -256,8 +249,7 @@ for axis, shape in ((-1, (4,)), (1, (3, 4)), (2, (4,)), (0, (2, 3, 4))):
 case("images", "InstanceNormalization", numbers((2, 3, 2, 3)), numbers((3,), 0.5, 1.5), numbers((3,)))
 case("one axis", "InstanceNormalization", numbers((2, 3, 4)), numbers((3,), 0.5, 1.5), numbers((3,)), epsilon=1e-2)
 
-# --- layout
-
+# Layout.
 for axis in (0, 1, 2, 3, -1):
     case(f"axis {axis}", "Flatten", X, axis=axis)
 for shape in ((6, 4), (-1,), (0, -1), (2, 1, 12), (4, 3, 2)):
@@ -280,8 +272,7 @@ case("three by three", "DepthToSpace", numbers((1, 9, 2, 1)), blocksize=3)
 case("two by two", "SpaceToDepth", numbers((2, 2, 4, 6)), blocksize=2)
 case("to the same type", "Cast", X, to=11, ort="the case is about float64")
 
-# --- selection
-
+# Selection.
 case("axis 1", "Concat", numbers((2, 1, 3)), numbers((2, 2, 3)), numbers((2, 3, 3)), axis=1)
 case("negative axis", "Concat", numbers((2, 3)), numbers((2, 1)), axis=-1)
 case("with a constant", "Concat", numbers((2, 3)), numbers((1, 3)), constants=[0], axis=0)
@@ -321,8 +312,7 @@ case("constant, negative", "Pad", X, ints(0, -1, 1, 0, 0, -2))
 case("constant value", "Pad", X, ints(0, 1, 1, 0, 0, 2), np.array(0.5), constants=[2])
 case("axes", "Pad", X, ints(1, 2, 0, 1), None, ints(-1, 1))
 
-# --- graphs
-
+# Graphs.
 graph("a value used three times", [("Relu", "x", "r", {}), ("Mul", "r x", "m", {}), ("Add", "m r", "s", {}), ("Tanh", "x", "t", {}), ("Add", "s t", "y", {})], x=AWAY)
 graph("a value used twice by one node", [("MatMul", "x x", "y", {})], x=numbers((3, 3)))
 graph("branches off the path", [
@@ -347,8 +337,7 @@ def test_gradient(case):
     check(case)
 
 
-# --- what finite differences cannot tell
-
+# What finite differences cannot tell.
 OPERATORS_WITH_TIES = {
     "tiles": dict(kernel_shape=[2, 2], strides=[2, 2]),
     "tiles with a rest": dict(kernel_shape=[3, 3], strides=[3, 3]),

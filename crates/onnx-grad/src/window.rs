@@ -72,6 +72,20 @@ impl Window {
         }
     }
 
+    /// The window of one element, over an input of the given extents.
+    pub(crate) fn pointwise(extents: &[usize]) -> Self {
+        let (ones, zeros) = (vec![1; extents.len()], vec![0; extents.len()]);
+        Window {
+            kernel: ones.clone(),
+            strides: ones.clone(),
+            dilations: ones,
+            pads_begin: zeros.clone(),
+            pads_end: zeros,
+            input: extents.to_vec(),
+            output: extents.to_vec(),
+        }
+    }
+
     /// The number of spatial axes.
     pub(crate) fn rank(&self) -> usize {
         self.kernel.len()

@@ -27,7 +27,7 @@ pub(super) fn prelu(p: &mut Pullback) -> Result<()> {
     }
     if p.needs(1) {
         let product = p.mul(g, x)?;
-        let dslope = p.only_where(&negative, &product)?;
+        let dslope = p.masked(&negative, &product)?;
         p.give_summed(1, &dslope)?;
     }
     Ok(())
@@ -42,7 +42,7 @@ pub(super) fn clip(p: &mut Pullback) -> Result<()> {
         for (bound, comparison) in [(min, "GreaterOrEqual"), (max, "LessOrEqual")] {
             if let Some(bound) = bound {
                 let inside = p.apply(comparison, &[x, bound], ())?;
-                dx = p.only_where(&inside, &dx)?;
+                dx = p.masked(&inside, &dx)?;
             }
         }
         p.give(0, &dx)?;
@@ -50,7 +50,7 @@ pub(super) fn clip(p: &mut Pullback) -> Result<()> {
     for (i, bound, comparison) in [(1, min, "Less"), (2, max, "Greater")] {
         if let (Some(bound), true) = (bound, p.needs(i)) {
             let outside = p.apply(comparison, &[x, bound], ())?;
-            let dbound = p.only_where(&outside, g)?;
+            let dbound = p.masked(&outside, g)?;
             p.give_summed(i, &dbound)?;
         }
     }
@@ -111,7 +111,7 @@ pub(super) fn hard_sigmoid(p: &mut Pullback) -> Result<()> {
     let (above, below) = (p.compare(y, "Greater", 0.0)?, p.compare(y, "Less", 1.0)?);
     let inside = p.apply("And", &[&above, &below], ())?;
     let scaled = p.scaled(p.cotangent()?, alpha)?;
-    let dx = p.only_where(&inside, &scaled)?;
+    let dx = p.masked(&inside, &scaled)?;
     p.give(0, &dx)
 }
 
@@ -124,7 +124,7 @@ pub(super) fn hard_swish(p: &mut Pullback) -> Result<()> {
     let high = p.compare(x, "GreaterOrEqual", 3.0)?;
     let above_low = p.compare(x, "Greater", -3.0)?;
     let dx = p.apply("Where", &[&high, g, &inside], ())?;
-    let dx = p.only_where(&above_low, &dx)?;
+    let dx = p.masked(&above_low, &dx)?;
     p.give(0, &dx)
 }
 
@@ -164,7 +164,7 @@ pub(super) fn thresholded_relu(p: &mut Pullback) -> Result<()> {
 }
 
 fn give_where(p: &mut Pullback, condition: &str) -> Result<()> {
-    let dx = p.only_where(condition, p.cotangent()?)?;
+    let dx = p.masked(condition, p.cotangent()?)?;
     p.give(0, &dx)
 }
 

@@ -202,7 +202,7 @@ pub(super) fn extremum(p: &mut Pullback) -> Result<()> {
             None => attains.clone(),
         };
         if p.needs(i) {
-            let dx = p.only_where(&chosen, g)?;
+            let dx = p.masked(&chosen, g)?;
             p.give_summed(i, &dx)?;
         }
         if i + 1 < operands {
@@ -220,7 +220,7 @@ pub(super) fn extremum(p: &mut Pullback) -> Result<()> {
 pub(super) fn choose(p: &mut Pullback) -> Result<()> {
     let (condition, g) = (p.input(0)?, p.cotangent()?);
     if p.needs(1) {
-        let da = p.only_where(condition, g)?;
+        let da = p.masked(condition, g)?;
         p.give_summed(1, &da)?;
     }
     if p.needs(2) {

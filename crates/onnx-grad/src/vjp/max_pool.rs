@@ -1,72 +1,53 @@
 //! Max pooling. Of several equal maxima in a window the first in row-major order has the
-//! gradient, as in the frameworks. It is found by ranking: the elements of a window which attain its maximum get
-//! distinct scores, the first the highest, and the one with the highest score is the chosen one.
+//! gradient, as in the frameworks: a flat background makes such ties all the time.
 
-use super::Pullback;
 use super::conv::{attributes, scattered};
-use super::pool::{tiles, upsampled};
+use super::layout::cast_to;
+use super::pullback::signed;
+use super::{Pullback, pool};
 use crate::window::Window;
 use crate::{Attributes, Result, Tensor};
 
 pub(super) fn max_pool(p: &mut Pullback) -> Result<()> {
     let window = p.window()?;
-    if p.node().int("storage_order", 0) != 0 && p.node().outputs.len() > 1 {
-        return Err(p.error("has a column-major `storage_order`"));
-    }
-    let dx = if tiles(&window) { tiled(p, &window)? } else { general(p, &window)? };
+    let square = window.rank() == 2 && window.kernel[0] == window.kernel[1];
+    let dx = if pool::tiles(&window) && square { tiled(p, &window)? } else { general(p, &window)? };
     p.give(0, &dx)
 }
 
-/// The whole image is one window.
-pub(super) fn global(p: &mut Pullback) -> Result<()> {
-    let x = p.input(0)?;
-    let extents = p.shape(x)?[2..].to_vec();
-    let count: usize = extents.iter().product();
-    let ranks: Vec<f64> = (0..count).map(|i| (count - i) as f64).collect();
-    let ranks = p.constant(Tensor::floats(p.element(x)?, extents, &ranks));
-    let score = score(p, x, p.output()?, &ranks)?;
-    let best = p.apply("GlobalMaxPool", &[&score], ())?;
-    let chosen = p.apply("Equal", &[&score, &best], ())?;
-    let dx = p.only_where(&chosen, p.cotangent()?)?;
-    p.give(0, &dx)
-}
-
-/// `ranks` where `x` attains the maximum `y` and 0 elsewhere.
-fn score(p: &mut Pullback, x: &str, y: &str, ranks: &str) -> Result<String> {
-    let attains = p.apply("Equal", &[x, y], ())?;
-    p.only_where(&attains, ranks)
-}
-
-/// Windows side by side: maxima and cotangents are spread over their windows and compared there.
+/// Square windows side by side: the elements that attain their window's maximum get distinct
+/// ranks, the first the highest; the highest in each window says which place has the gradient.
 fn tiled(p: &mut Pullback, window: &Window) -> Result<String> {
-    let x = p.input(0)?;
-    let spread_y = upsampled(p, p.output()?, window)?;
-    let ranks = p.constant(Tensor::floats(p.element(x)?, window.input.clone(), &tiled_ranks(window)));
-    let score = score(p, x, &spread_y, &ranks)?;
-    let pads_end: Vec<usize> =
-        (0..window.rank()).map(|i| (window.output[i] * window.strides[i]).saturating_sub(window.input[i])).collect();
-    let attributes = Attributes::new()
-        .with("kernel_shape", super::pullback::signed(&window.kernel))
-        .with("strides", super::pullback::signed(&window.strides))
-        .with("pads", super::pullback::signed(&[window.pads_begin.as_slice(), &pads_end].concat()));
-    let best = p.apply("MaxPool", &[&score], attributes)?;
-    let spread_best = upsampled(p, &best, window)?;
-    let chosen = p.apply("Equal", &[&score, &spread_best], ())?;
-    let spread_g = upsampled(p, p.cotangent()?, window)?;
-    p.only_where(&chosen, &spread_g)
+    let (x, y, g) = (p.input(0)?, p.output()?, p.cotangent()?);
+    let (shape, element) = (p.shape(x)?, p.element(x)?);
+    let (edge, size) = (window.kernel[0], window.kernel[0] * window.kernel[0]);
+
+    let spread = pool::repeated(p, y, &window.kernel)?;
+    let spread = pool::fitted(p, &spread, window)?;
+    let attains = p.apply("Equal", &[x, &spread], ())?;
+    let rank = |i: usize| (size - (i / window.input[1] % edge * edge + i % window.input[1] % edge)) as f64;
+    let ranks: Vec<f64> = (0..window.input.iter().product()).map(rank).collect();
+    let ranks = p.constant(Tensor::floats(element, window.input.clone(), &ranks));
+    let score = p.masked(&attains, &ranks)?;
+    let pooling = Attributes::new()
+        .with("kernel_shape", signed(&window.kernel))
+        .with("strides", signed(&window.strides))
+        .with("pads", signed(&[window.pads_begin.as_slice(), &reached_padding(window)].concat()));
+    let best = p.apply("MaxPool", &[&score], pooling)?;
+
+    let positions = [&[shape[0] * shape[1], 1], window.output.as_slice()].concat();
+    let best = p.reshaped(&best, &positions)?;
+    let places: Vec<f64> = (0..size).map(|place| (size - place) as f64).collect();
+    let places = p.constant(Tensor::floats(element, [size, 1, 1], &places));
+    let chosen = p.apply("Equal", &[&best, &places], ())?;
+    let g = p.reshaped(g, &positions)?;
+    let cotangents = p.masked(&chosen, &g)?;
+    let blocks = p.apply("DepthToSpace", &[&cotangents], [("blocksize", edge as i64)])?;
+    let dx = pool::fitted(p, &blocks, window)?;
+    p.reshaped(&dx, &shape)
 }
 
-/// For every element of the input its rank within its window, from the window's size down to 1.
-fn tiled_ranks(window: &Window) -> Vec<f64> {
-    let size: usize = window.kernel.iter().product();
-    let places = (0..window.rank()).fold(vec![0], |outer, axis| {
-        let inner: Vec<usize> = (0..window.input[axis]).map(|i| i % window.kernel[axis]).collect();
-        outer.iter().flat_map(|place| inner.iter().map(move |i| place * window.kernel[axis] + i)).collect::<Vec<_>>()
-    });
-    places.into_iter().map(|place| (size - place) as f64).collect()
-}
-
-/// Windows of any geometry: the elements of each window are laid side by side as channels by a
+/// Windows of any geometry: the elements of each are laid side by side as channels by a
 /// convolution with one-hot kernels, and its transpose brings the cotangents back.
 fn general(p: &mut Pullback, window: &Window) -> Result<String> {
     let (x, y, g) = (p.input(0)?, p.output()?, p.cotangent()?);
@@ -74,43 +55,89 @@ fn general(p: &mut Pullback, window: &Window) -> Result<String> {
     let images = shape[0] * shape[1];
     let size: usize = window.kernel.iter().product();
 
-    let one_hot: Vec<f64> = (0..size * size).map(|i| f64::from(i / size == i % size)).collect();
-    let one_hot = Tensor::floats(element, [&[size, 1], window.kernel.as_slice()].concat(), &one_hot);
+    let one_hot = Tensor::floats(element, [&[size, 1], window.kernel.as_slice()].concat(), &identity(size));
     let one_hot = p.constant(one_hot);
     let planes = p.reshaped(x, &[&[images, 1], window.input.as_slice()].concat())?;
-    let pads_end: Vec<usize> = (0..window.rank())
-        .map(|i| (window.output[i] - 1) * window.strides[i] + window.span(i))
-        .zip(window.pads_begin.iter().zip(&window.input))
-        .map(|(reach, (begin, extent))| reach.saturating_sub(begin + extent))
-        .collect();
-    let elements = p.apply("Conv", &[&planes, &one_hot], attributes(window, &pads_end, 1))?;
+    let elements = p.apply("Conv", &[&planes, &one_hot], attributes(window, &reached_padding(window), 1))?;
 
     let positions = [&[images, 1], window.output.as_slice()].concat();
     let y = p.reshaped(y, &positions)?;
+    let attains = p.apply("Equal", &[&elements, &y], ())?;
+    let mut attains = cast_to(p, &attains, element)?;
+    if let Some(inside) = padding_mask(window) {
+        let inside = Tensor::floats(element, [&[size], window.output.as_slice()].concat(), &inside);
+        let inside = p.constant(inside);
+        attains = p.mul(&attains, &inside)?;
+    }
+    let first = firsts(p, &attains, size)?;
+
     let g = p.reshaped(g, &positions)?;
-    let ranks = Tensor::floats(element, [&[size], window.output.as_slice()].concat(), &general_ranks(window));
-    let ranks = p.constant(ranks);
-    let score = score(p, &elements, &y, &ranks)?;
-    let best = p.reduced("ReduceMax", &score, &[1], true)?;
-    let chosen = p.apply("Equal", &[&score, &best], ())?;
-    let cotangents = p.only_where(&chosen, &g)?;
+    let cotangents = p.mul(&first, &g)?;
     let dx = scattered(p, &cotangents, &one_hot, window, 1)?;
     p.reshaped(&dx, &shape)
 }
 
-/// For every place in a window, and every window, the rank of the element: from the window's size
-/// down to 1, and 0 for padding, which is never a maximum.
-fn general_ranks(window: &Window) -> Vec<f64> {
+/// The whole image is one window. The elements that attain its maximum get distinct scores, the
+/// first the highest, and the one with the highest score is chosen.
+pub(super) fn global(p: &mut Pullback) -> Result<()> {
+    let x = p.input(0)?;
+    let extents = p.shape(x)?[2..].to_vec();
+    let count: usize = extents.iter().product();
+    let ranks: Vec<f64> = (0..count).map(|i| (count - i) as f64).collect();
+    let ranks = p.constant(Tensor::floats(p.element(x)?, extents, &ranks));
+    let attains = p.apply("Equal", &[x, p.output()?], ())?;
+    let score = p.masked(&attains, &ranks)?;
+    let best = p.apply("GlobalMaxPool", &[&score], ())?;
+    let chosen = p.apply("Equal", &[&score, &best], ())?;
+    let dx = p.masked(&chosen, p.cotangent()?)?;
+    p.give(0, &dx)
+}
+
+/// 1 for the first channel that is 1 and 0 for all others, `channels` being 0 or 1: each less
+/// the sum of those before it, as far as that is positive.
+fn firsts(p: &mut Pullback, channels: &str, count: usize) -> Result<String> {
+    let rank = p.shape(channels)?.len();
+    let taps: Vec<f64> = (0..count * count)
+        .map(|i| match (i / count).cmp(&(i % count)) {
+            std::cmp::Ordering::Less => 0.0,
+            std::cmp::Ordering::Equal => 1.0,
+            std::cmp::Ordering::Greater => -1.0,
+        })
+        .collect();
+    let mut shape = vec![count, count];
+    shape.resize(rank, 1);
+    let taps = p.constant(Tensor::floats(p.element(channels)?, shape, &taps));
+    let pointwise = Window::pointwise(&p.shape(channels)?[2..]);
+    let differences = p.apply("Conv", &[channels, &taps], attributes(&pointwise, &pointwise.pads_end, 1))?;
+    p.apply("Relu", &[&differences], ())
+}
+
+/// The identity matrix.
+fn identity(size: usize) -> Vec<f64> {
+    (0..size * size).map(|i| f64::from(i / size == i % size)).collect()
+}
+
+/// The padding at the end that windows reach into, `ceil_mode` included.
+fn reached_padding(window: &Window) -> Vec<usize> {
+    (0..window.rank())
+        .map(|i| {
+            let reach = (window.output[i] - 1) * window.strides[i] + window.span(i);
+            reach.saturating_sub(window.pads_begin[i] + window.input[i])
+        })
+        .collect()
+}
+
+/// For every place in a window, and every window, 1 if the element is one of the input's and 0 if it is
+/// padding, which is never a maximum. `None` if no window reaches into padding.
+fn padding_mask(window: &Window) -> Option<Vec<f64>> {
+    if window.pads_begin.iter().chain(&reached_padding(window)).all(|&pad| pad == 0) {
+        return None;
+    }
     let size: usize = window.kernel.iter().product();
     let positions: usize = window.output.iter().product();
-    let mut ranks = Vec::with_capacity(size * positions);
-    for place in 0..size {
-        for position in 0..positions {
-            let inside = is_inside(window, place, position);
-            ranks.push(if inside { (size - place) as f64 } else { 0.0 });
-        }
-    }
-    ranks
+    let inside =
+        (0..size).flat_map(|place| (0..positions).map(move |position| f64::from(is_inside(window, place, position))));
+    Some(inside.collect())
 }
 
 /// Whether the element at `place` of the window at `position`, both row-major indices, is one of

@@ -16,7 +16,12 @@ pub(super) fn average(p: &mut Pullback) -> Result<()> {
         let inverse = p.constant(Tensor::floats(p.element(g)?, window.output.clone(), &inverse));
         p.mul(g, &inverse)?
     };
-    let dx = if tiles(&window) { upsampled(p, &share, &window)? } else { spread(p, &share, &window)? };
+    let dx = if tiles(&window) {
+        let windows = repeated(p, &share, &window.kernel)?;
+        fitted(p, &windows, &window)?
+    } else {
+        spread(p, &share, &window)?
+    };
     p.give(0, &dx)
 }
 
@@ -52,20 +57,18 @@ pub(super) fn tiles(window: &Window) -> bool {
         && window.dilations.iter().all(|&dilation| dilation == 1)
 }
 
-/// Each element of `a`, of the output's extents, over all of its window, for windows that tile
-/// the input. What the windows do not cover is 0.
-pub(super) fn upsampled(p: &mut Pullback, a: &str, window: &Window) -> Result<String> {
-    let repeated = repeated(p, a, &window.kernel)?;
-    let covered = p.shape(&repeated)?;
+/// `a`, the windows of a tiled input side by side, cropped or padded with zeros to the input's extents.
+pub(super) fn fitted(p: &mut Pullback, a: &str, window: &Window) -> Result<String> {
+    let covered = p.shape(a)?;
     let whole = [&covered[..2], window.input.as_slice()].concat();
     let ends: Vec<usize> = covered.iter().zip(&whole).map(|(&have, &want)| have.min(want)).collect();
-    let within = p.cropped(&repeated, &vec![0; ends.len()], &ends)?;
+    let within = p.cropped(a, &vec![0; ends.len()], &ends)?;
     let missing: Vec<usize> = whole.iter().zip(&ends).map(|(want, have)| want - have).collect();
     p.zero_padded(&within, &vec![0; missing.len()], &missing)
 }
 
 /// Each element of `a` repeated along the spatial axes.
-fn repeated(p: &mut Pullback, a: &str, factors: &[usize]) -> Result<String> {
+pub(super) fn repeated(p: &mut Pullback, a: &str, factors: &[usize]) -> Result<String> {
     let shape = p.shape(a)?;
     if factors.len() == 2 {
         let scales: Vec<f64> = [1, 1].iter().chain(factors).map(|&factor| factor as f64).collect();

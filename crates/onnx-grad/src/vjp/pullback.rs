@@ -166,7 +166,14 @@ impl<'a> Pullback<'a> {
         self.add(a, &addend)
     }
 
-    /// `a` where `condition` holds and 0 elsewhere.
+    /// `a` where `condition` holds and 0 elsewhere, for finite `a`. A product, since `Where` is the
+    /// slowest elementwise operator of several engines.
+    pub(crate) fn masked(&mut self, condition: &str, a: &str) -> Result<String> {
+        let mask = super::layout::cast_to(self, condition, self.element(a)?)?;
+        self.mul(a, &mask)
+    }
+
+    /// `a` where `condition` holds and 0 elsewhere, even where `a` is not a number.
     pub(crate) fn only_where(&mut self, condition: &str, a: &str) -> Result<String> {
         let zero = self.scalar(a, 0.0)?;
         self.apply("Where", &[condition, a, &zero], ())

@@ -1,6 +1,7 @@
 //! Reductions over axes.
 
 use super::Pullback;
+use super::layout::cast_to;
 use crate::infer::reduced_axes;
 use crate::{ElementType, Result, Tensor};
 
@@ -28,8 +29,7 @@ pub(super) fn extremum(p: &mut Pullback) -> Result<()> {
     let g = kept(p, p.cotangent()?, &axes)?;
     let y = kept(p, p.output()?, &axes)?;
     let attains = p.apply("Equal", &[x, &y], ())?;
-    let one = p.scalar(x, 1.0)?;
-    let ones = p.only_where(&attains, &one)?;
+    let ones = cast_to(p, &attains, p.element(x)?)?;
     let ties = p.summed(&ones, &axes, true)?;
     let share = p.div(&g, &ties)?;
     let dx = p.mul(&ones, &share)?;
