@@ -48,19 +48,29 @@ impl Classifier {
     /// go with the options.
     pub fn new(model: Model, options: ClassifierOptions, engine: Arc<dyn Engine>, threads: usize) -> Result<Self> {
         let network = Network::new(model, options.preprocessing, options.layout)?;
-        let classes = network.classes();
-        let class_names = match options.class_names {
-            Some(names) if names.len() == classes => names,
-            Some(names) => {
-                return Err(Error::Config(format!("{} class names for a model of {classes} classes", names.len())));
-            }
-            None => (0..classes).map(|class| class.to_string()).collect(),
-        };
+        let class_names = (0..network.classes()).map(|class| class.to_string()).collect();
         let value_range = options.value_range.unwrap_or((0.0, 255.0));
         if !(value_range.0.is_finite() && value_range.1.is_finite() && value_range.0 < value_range.1) {
             return Err(Error::Config(format!("{value_range:?} is not a range of pixel values")));
         }
-        Ok(Classifier { network, value_range, class_names, engine, threads, predictor: Mutex::new(None) })
+        let classifier = Classifier { network, value_range, class_names, engine, threads, predictor: Mutex::new(None) };
+        match options.class_names {
+            Some(names) => classifier.with_class_names(names),
+            None => Ok(classifier),
+        }
+    }
+
+    /// The same classifier with other names for its classes.
+    ///
+    /// # Errors
+    /// If there is not one name for each class.
+    pub fn with_class_names(mut self, names: Vec<String>) -> Result<Self> {
+        if names.len() != self.classes() {
+            let message = format!("{} class names for a model of {} classes", names.len(), self.classes());
+            return Err(Error::Config(message));
+        }
+        self.class_names = names;
+        Ok(self)
     }
 
     /// The number of classes.
@@ -110,12 +120,13 @@ impl Classifier {
 
     /// A compiled forward pass of its own, for use in a thread of its own.
     pub fn predictor(&self, threads: usize) -> Result<Predictor> {
+        let batch = self.network.batch(BATCH);
         let mut graph = Graph::new();
-        let images = self.network.add_images(&mut graph, BATCH)?;
+        let images = self.network.add_images(&mut graph, batch)?;
         let logits = self.network.append(&mut graph, &images)?;
         graph.add_output(&logits)?;
         let session = self.engine.compile(&graph.to_model_bytes("predict")?, threads)?;
-        Ok(Predictor { session, logits, image_shape: self.image_shape(), classes: self.classes() })
+        Ok(Predictor { session, logits, batch, image_shape: self.image_shape(), classes: self.classes() })
     }
 
     /// The gradient, with respect to raw pixel values, of each image's cross-entropy towards its
@@ -149,9 +160,10 @@ impl Classifier {
         weights: &Array2<f32>,
         activation: Option<&str>,
     ) -> Result<Array4<f32>> {
+        let batch = self.network.batch(BATCH);
         let mut graph = Graph::new();
-        let input = self.network.add_images(&mut graph, BATCH)?;
-        graph.add_input("weights", ValueType::new(ElementType::F32, [BATCH, self.classes()]))?;
+        let input = self.network.add_images(&mut graph, batch)?;
+        graph.add_input("weights", ValueType::new(ElementType::F32, [batch, self.classes()]))?;
         let mut scores = self.network.append(&mut graph, &input)?;
         if let Some(op) = activation {
             scores = graph.apply(op, &[&scores], [("axis", 1)])?;
@@ -161,15 +173,16 @@ impl Classifier {
         let gradients = differentiate(&graph, &[&weighted], &[&input])?;
         let mut session = self.engine.compile(&gradients.graph.to_model_bytes("gradient")?, self.threads)?;
         let mut result = Array4::zeros(images.raw_dim());
-        for start in (0..images.len_of(Axis(0))).step_by(BATCH) {
-            let count = BATCH.min(images.len_of(Axis(0)) - start);
+        for start in (0..images.len_of(Axis(0))).step_by(batch) {
+            let count = batch.min(images.len_of(Axis(0)) - start);
             let rows = s![start..start + count, .., .., ..];
-            let batch = padded(images.slice(rows), BATCH);
-            let mut batch_weights = Array2::zeros((BATCH, self.classes()));
+            let mut batch_weights = Array2::zeros((batch, self.classes()));
             batch_weights.slice_mut(s![..count, ..]).assign(&weights.slice(s![start..start + count, ..]));
-            let inputs = [(&*input, batch.view().into_dyn()), ("weights", batch_weights.view().into_dyn())];
+            let images = padded(images.slice(rows), batch);
+            let inputs = [(&*input, images.view().into_dyn()), ("weights", batch_weights.view().into_dyn())];
             let outputs = session.run(&inputs, &[&gradients.names[0]])?;
-            let gradient = outputs.into_iter().next().ok_or_else(|| Error::Classifier("no gradient came back".into()))?;
+            let gradient =
+                outputs.into_iter().next().ok_or_else(|| Error::Classifier("no gradient came back".into()))?;
             result.slice_mut(rows).assign(&gradient.slice_axis(Axis(0), (0..count).into()));
         }
         Ok(result)
@@ -202,6 +215,7 @@ impl std::fmt::Debug for Classifier {
 pub struct Predictor {
     session: Box<dyn Session>,
     logits: String,
+    batch: usize,
     image_shape: [usize; 3],
     classes: usize,
 }
@@ -218,10 +232,10 @@ impl Predictor {
         }
         let mut logits = Array2::zeros((images.len_of(Axis(0)), self.classes));
         for (batch, mut rows) in
-            images.axis_chunks_iter(Axis(0), BATCH).zip(logits.axis_chunks_iter_mut(Axis(0), BATCH))
+            images.axis_chunks_iter(Axis(0), self.batch).zip(logits.axis_chunks_iter_mut(Axis(0), self.batch))
         {
             let count = batch.len_of(Axis(0));
-            let batch = padded(batch, BATCH);
+            let batch = padded(batch, self.batch);
             let outputs = self.session.run(&[("images", batch.view().into_dyn())], &[&self.logits])?;
             let output = outputs.first().ok_or_else(|| Error::Classifier("no logits came back".into()))?;
             rows.assign(&output.slice_axis(Axis(0), (0..count).into()));

@@ -5,6 +5,10 @@ use onnx_grad::{ElementType, Graph, ImportOptions, Model, Node, Tensor, ValueTyp
 use crate::error::{Error, Result};
 use crate::preprocessing::{Layout, Preprocessing};
 
+/// The batch for which a model is imported to see what it takes and gives; one, and the axis could not be told from
+/// others of extent 1.
+const PROBE_BATCH: usize = 2;
+
 /// A model as a function from raw images to logits, for any batch size, to be built into graphs.
 pub struct Network {
     model: Model,
@@ -13,6 +17,7 @@ pub struct Network {
     image_shape: [usize; 3],
     classes: usize,
     ends_in_softmax: bool,
+    fixed_batch: Option<usize>,
 }
 
 impl Network {
@@ -21,7 +26,7 @@ impl Network {
     /// # Errors
     /// If it is not a classifier of images: one input of four axes, one output of one score a class.
     pub fn new(model: Model, preprocessing: Preprocessing, layout: Option<Layout>) -> Result<Self> {
-        let graph = import(&model, 1)?;
+        let graph = import(&model, PROBE_BATCH)?;
         let [input] = graph.inputs() else {
             return Err(Error::Classifier(format!(
                 "the model has {} inputs ({}): a classifier of images has one",
@@ -30,6 +35,7 @@ impl Network {
             )));
         };
         let (layout, image_shape) = read_input(input, graph.shape(input)?, layout)?;
+        let batch = graph.shape(input)?[0];
         preprocessing.affine(image_shape[0])?;
         let [output] = graph.outputs() else {
             return Err(Error::Classifier(format!(
@@ -39,14 +45,16 @@ impl Network {
             )));
         };
         let scores = graph.value_type(output)?;
-        let classes = scores.len();
-        if scores.shape.first() != Some(&1) || classes < 2 || !scores.shape.contains(&classes) {
+        let classes = scores.len() / batch.max(1);
+        let fits = scores.shape.first() == Some(&batch) && scores.shape[1..].contains(&classes);
+        if !fits || classes < 2 || classes * batch != scores.len() {
             return Err(Error::Classifier(format!(
-                "output `{output}` is {scores} for one image: a classifier gives one score for each of two or more classes"
+                "output `{output}` is {scores} for {batch} image(s): a classifier gives one score for each of two or more classes"
             )));
         }
         let ends_in_softmax = trailing_softmax(&graph).is_some();
-        Ok(Network { model, preprocessing, layout, image_shape, classes, ends_in_softmax })
+        let fixed_batch = (batch != PROBE_BATCH).then_some(batch);
+        Ok(Network { model, preprocessing, layout, image_shape, classes, ends_in_softmax, fixed_batch })
     }
 
     /// The model as it was read.
@@ -79,6 +87,12 @@ impl Network {
         self.ends_in_softmax
     }
 
+    /// The number of images that go through the model at a time where `wanted` are asked for: that many, unless
+    /// the model was exported for a fixed number and works with no other.
+    pub fn batch(&self, wanted: usize) -> usize {
+        self.fixed_batch.unwrap_or(wanted)
+    }
+
     /// Adds the input `images`, `[batch, C, H, W]` of raw pixel values, to `graph`.
     pub fn add_images(&self, graph: &mut Graph, batch: usize) -> Result<String> {
         let [c, h, w] = self.image_shape;
@@ -87,12 +101,14 @@ impl Network {
     }
 
     /// Appends preprocessing and model to `graph`, from the raw images `[batch, C, H, W]` called
-    /// `images` to the logits `[batch, classes]`, whose name is returned.
+    /// `images` to the logits `[batch, classes]`, whose name is returned. The batch is one that [`batch`](Self::batch)
+    /// allows.
     pub fn append(&self, graph: &mut Graph, images: &str) -> Result<String> {
         let batch = graph.shape(images)?[0];
         let channels = self.image_shape[0];
         let (factor, offset) = self.preprocessing.affine(channels)?;
-        let mut constant = |values: &[f64]| graph.constant(Tensor::floats(ElementType::F32, [1, channels, 1, 1], values));
+        let mut constant =
+            |values: &[f64]| graph.constant(Tensor::floats(ElementType::F32, [1, channels, 1, 1], values));
         let (factor, offset) = (constant(&factor), constant(&offset));
         let scaled = graph.apply("Mul", &[images, &factor], ())?;
         let mut input = graph.apply("Add", &[&scaled, &offset], ())?;
