@@ -60,13 +60,19 @@ pub struct DataArguments {
     #[arg(long, value_name = "FILE", help_heading = "Samples")]
     labels: Option<PathBuf>,
 
-    /// The smallest and largest pixel value in the files, with a comma between
-    #[arg(long, value_name = "LOW,HIGH", value_delimiter = ',', num_args = 2, default_values_t = [0.0, 255.0], allow_negative_numbers = true, help_heading = "Samples")]
-    data_range: Vec<f32>,
+    /// The smallest and largest pixel value in .npz and .npy files, with a comma between
+    #[arg(long, value_name = "LOW,HIGH", value_parser = pixel_range, default_value = "0,255", allow_hyphen_values = true, help_heading = "Samples")]
+    data_range: (f32, f32),
 
     /// Use this many samples, chosen by the seed and spread evenly over the classes
     #[arg(long, value_name = "N", default_value_t = 1000, help_heading = "Samples")]
     pub samples: usize,
+}
+
+fn pixel_range(text: &str) -> Result<(f32, f32), String> {
+    let numbers =
+        text.split_once(',').and_then(|(low, high)| Some((low.trim().parse().ok()?, high.trim().parse().ok()?)));
+    numbers.ok_or_else(|| "give two numbers with a comma between, such as 0,1".to_owned())
 }
 
 impl ModelArguments {
@@ -138,7 +144,7 @@ impl DataArguments {
     /// Reads the samples: those that are picked, or all in their order.
     pub fn read(&self, at_most: Option<Picked>, classifier: &Classifier) -> anyhow::Result<Samples> {
         let [channels, height, width] = classifier.image_shape();
-        let wanted = Wanted { channels, height, width, range: (self.data_range[0], self.data_range[1]), at_most };
+        let wanted = Wanted { channels, height, width, range: self.data_range, at_most };
         let samples = data::load(&self.data, self.labels.as_deref(), &wanted)?;
         for note in &samples.notes {
             eprintln!("note: {note}");
