@@ -63,10 +63,6 @@ pub struct DataArguments {
     /// The smallest and largest pixel value in .npz and .npy files, with a comma between
     #[arg(long, value_name = "LOW,HIGH", value_parser = pixel_range, default_value = "0,255", allow_hyphen_values = true, help_heading = "Samples")]
     data_range: (f32, f32),
-
-    /// Use this many samples, chosen by the seed and spread evenly over the classes
-    #[arg(long, value_name = "N", default_value_t = 1000, help_heading = "Samples")]
-    pub samples: usize,
 }
 
 fn pixel_range(text: &str) -> Result<(f32, f32), String> {
@@ -131,16 +127,6 @@ impl ModelArguments {
 }
 
 impl DataArguments {
-    /// Reads the samples, of which `--samples` are chosen by `seed`.
-    pub fn samples(&self, classifier: &Classifier, seed: u64) -> anyhow::Result<Samples> {
-        self.at_most(self.samples, classifier, seed)
-    }
-
-    /// Reads the samples, of which `samples` are chosen by `seed`.
-    pub fn at_most(&self, samples: usize, classifier: &Classifier, seed: u64) -> anyhow::Result<Samples> {
-        self.read(Some(Picked { samples, seed }), classifier)
-    }
-
     /// Reads the samples: those that are picked, or all in their order.
     pub fn read(&self, at_most: Option<Picked>, classifier: &Classifier) -> anyhow::Result<Samples> {
         let [channels, height, width] = classifier.image_shape();

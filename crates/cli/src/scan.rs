@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::Context;
 use clap::{ArgAction, Args, ValueEnum};
 use ndarray::Axis;
+use neural_cleanse::data::Picked;
 use neural_cleanse::report::{ScanReport, write_trigger_picture};
 use neural_cleanse::scan::clean_set;
 use neural_cleanse::{Classifier, Config, Inversion, Norm, Rule, ScanOptions, Verdict};
@@ -25,6 +26,10 @@ pub struct ScanArguments {
 
     #[command(flatten)]
     data: DataArguments,
+
+    /// Use this many samples, chosen by the seed and spread evenly over the classes
+    #[arg(long, value_name = "N", default_value_t = 1000, help_heading = "Samples")]
+    samples: usize,
 
     /// Where scan.json and the triggers go [default: the model's name with -scan, in the current folder]
     #[arg(long, value_name = "DIR")]
@@ -155,7 +160,8 @@ pub fn run(arguments: &ScanArguments) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let classifier = arguments.model.classifier()?;
     let config = arguments.inversion.config(&classifier)?;
-    let mut samples = arguments.data.samples(&classifier, config.seed)?;
+    let mut samples =
+        arguments.data.read(Some(Picked { samples: arguments.samples, seed: config.seed }), &classifier)?;
     let classifier = match samples.class_names.take() {
         Some(names) if !arguments.model.names_classes()? && names.len() == classifier.classes() => {
             classifier.with_class_names(names)?
