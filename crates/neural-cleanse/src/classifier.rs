@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ndarray::{Array2, Array4, ArrayView4, Axis, s};
-use onnx_grad::{ElementType, Graph, Model, ValueType, differentiate};
+use ndarray::{Array, Array2, Array4, ArrayView, ArrayView4, Axis, CowArray, RemoveAxis, s};
+use onnx_grad::{ElementType, Graph, Model, Tensor, ValueType, differentiate};
 
 use crate::engine::{Engine, Session};
 use crate::error::{Error, Result};
@@ -38,7 +38,7 @@ pub struct Classifier {
 }
 
 /// How many images [`Classifier::predict`] and the gradients send through the model at a time.
-const BATCH: usize = 32;
+pub(crate) const BATCH: usize = 32;
 
 impl Classifier {
     /// A classifier from a model that was read.
@@ -61,6 +61,21 @@ impl Classifier {
             return Err(Error::Config(format!("{value_range:?} is not a range of pixel values")));
         }
         Ok(Classifier { network, value_range, class_names, engine, threads, predictor: Mutex::new(None) })
+    }
+
+    /// The same classifier with another `model`, such as a repaired one: preprocessing, range of pixel values, names of
+    /// the classes, engine and threads stay.
+    ///
+    /// # Errors
+    /// As [`Classifier::new`] has them.
+    pub fn with_model(&self, model: Model) -> Result<Self> {
+        let options = ClassifierOptions {
+            preprocessing: self.network.preprocessing().clone(),
+            layout: Some(self.network.layout()),
+            value_range: Some(self.value_range),
+            class_names: Some(self.class_names.clone()),
+        };
+        Classifier::new(model, options, self.engine.clone(), self.threads)
     }
 
     /// The number of classes.
@@ -113,9 +128,23 @@ impl Classifier {
         let mut graph = Graph::new();
         let images = self.network.add_images(&mut graph, BATCH)?;
         let logits = self.network.append(&mut graph, &images)?;
-        graph.add_output(&logits)?;
-        let session = self.engine.compile(&graph.to_model_bytes("predict")?, threads)?;
-        Ok(Predictor { session, logits, image_shape: self.image_shape(), classes: self.classes() })
+        Predictor::compile(&*self.engine, graph, &images, &logits, threads)
+    }
+
+    /// Whether the filter in the model, if there is one, abstains from each of `images` `[N, C, H, W]`; `None` where
+    /// the model has none.
+    pub fn embedded_abstain(&self, images: ArrayView4<'_, f32>) -> Result<Option<Vec<bool>>> {
+        let Some(output) = self.network.abstain() else {
+            return Ok(None);
+        };
+        let mut graph = Graph::new();
+        let input = self.network.add_images(&mut graph, BATCH)?;
+        let abstain = self.network.append_value(&mut graph, &input, output)?;
+        let number = graph.apply("Cast", &[&abstain], [("to", 1)])?;
+        let column = graph.constant(Tensor::ints(&[BATCH as i64, 1]));
+        let column = graph.apply("Reshape", &[&number, &column], ())?;
+        let mut predictor = Predictor::compile(&*self.engine, graph, &input, &column, self.threads)?;
+        Ok(Some(predictor.predict(images)?.iter().map(|&abstain| abstain > 0.5).collect()))
     }
 
     /// The gradient, with respect to raw pixel values, of each image's cross-entropy towards its
@@ -169,7 +198,8 @@ impl Classifier {
             batch_weights.slice_mut(s![..count, ..]).assign(&weights.slice(s![start..start + count, ..]));
             let inputs = [(&*input, batch.view().into_dyn()), ("weights", batch_weights.view().into_dyn())];
             let outputs = session.run(&inputs, &[&gradients.names[0]])?;
-            let gradient = outputs.into_iter().next().ok_or_else(|| Error::Classifier("no gradient came back".into()))?;
+            let gradient =
+                outputs.into_iter().next().ok_or_else(|| Error::Classifier("no gradient came back".into()))?;
             result.slice_mut(rows).assign(&gradient.slice_axis(Axis(0), (0..count).into()));
         }
         Ok(result)
@@ -198,35 +228,61 @@ impl std::fmt::Debug for Classifier {
     }
 }
 
-/// A compiled forward pass.
+/// A compiled forward pass: of the whole classifier, or from and to values within it.
 pub struct Predictor {
     session: Box<dyn Session>,
-    logits: String,
-    image_shape: [usize; 3],
-    classes: usize,
+    input: String,
+    output: String,
+    sample_shape: Vec<usize>,
+    width: usize,
 }
 
 impl Predictor {
-    /// The logits `[N, classes]` of `images` `[N, C, H, W]`.
-    pub fn predict(&mut self, images: ArrayView4<'_, f32>) -> Result<Array2<f32>> {
-        if images.shape()[1..] != self.image_shape {
+    /// Compiles `graph` from its only input `[BATCH, ...]` to its value `output` `[BATCH, width]`.
+    pub(crate) fn compile(
+        engine: &dyn Engine,
+        mut graph: Graph,
+        input: &str,
+        output: &str,
+        threads: usize,
+    ) -> Result<Self> {
+        graph.set_outputs(&[output])?;
+        let &[BATCH, width] = graph.shape(output)? else {
+            return Err(Error::Classifier(format!(
+                "the model makes {} of {BATCH} images: each of its values must be of one image",
+                graph.value_type(output)?
+            )));
+        };
+        Ok(Predictor {
+            session: engine.compile(&graph.to_model_bytes("predict")?, threads)?,
+            input: input.to_owned(),
+            output: output.to_owned(),
+            sample_shape: graph.shape(input)?[1..].to_vec(),
+            width,
+        })
+    }
+
+    /// The logits `[N, classes]` of `images` `[N, C, H, W]`; of a pass to another value, that value.
+    pub fn predict<D: RemoveAxis>(&mut self, images: ArrayView<'_, f32, D>) -> Result<Array2<f32>> {
+        let images = images.into_dyn();
+        if images.shape()[1..] != self.sample_shape {
             return Err(Error::Classifier(format!(
                 "images of shape {:?} for a model that takes {:?}",
                 &images.shape()[1..],
-                self.image_shape
+                self.sample_shape
             )));
         }
-        let mut logits = Array2::zeros((images.len_of(Axis(0)), self.classes));
+        let mut result = Array2::zeros((images.len_of(Axis(0)), self.width));
         for (batch, mut rows) in
-            images.axis_chunks_iter(Axis(0), BATCH).zip(logits.axis_chunks_iter_mut(Axis(0), BATCH))
+            images.axis_chunks_iter(Axis(0), BATCH).zip(result.axis_chunks_iter_mut(Axis(0), BATCH))
         {
             let count = batch.len_of(Axis(0));
             let batch = padded(batch, BATCH);
-            let outputs = self.session.run(&[("images", batch.view().into_dyn())], &[&self.logits])?;
+            let outputs = self.session.run(&[(&self.input, batch.view())], &[&self.output])?;
             let output = outputs.first().ok_or_else(|| Error::Classifier("no logits came back".into()))?;
             rows.assign(&output.slice_axis(Axis(0), (0..count).into()));
         }
-        Ok(logits)
+        Ok(result)
     }
 }
 
@@ -254,14 +310,14 @@ pub(crate) fn one_hot(labels: &[usize], classes: usize) -> Array2<f32> {
 }
 
 /// `images` with zeros after them, so that there are `batch`.
-fn padded(images: ArrayView4<'_, f32>, batch: usize) -> ndarray::CowArray<'_, f32, ndarray::Ix4> {
+fn padded<D: RemoveAxis>(images: ArrayView<'_, f32, D>, batch: usize) -> CowArray<'_, f32, D> {
     let count = images.len_of(Axis(0));
     if count == batch {
         return images.into();
     }
     let mut shape = images.raw_dim();
     shape[0] = batch;
-    let mut whole = Array4::zeros(shape);
-    whole.slice_mut(s![..count, .., .., ..]).assign(&images);
+    let mut whole = Array::zeros(shape);
+    whole.slice_axis_mut(Axis(0), (0..count).into()).assign(&images);
     whole.into()
 }

@@ -1,5 +1,9 @@
 //! Repair: unlearning, pruning and filtering (paper §VI).
 
+mod penultimate;
+
+pub use penultimate::Penultimate;
+
 use crate::trigger::Trigger;
 
 /// A backdoor that was found: the trigger and the class that it leads to.
