@@ -1,8 +1,11 @@
 //! Repair: unlearning, pruning and filtering (paper §VI).
 
 mod penultimate;
+mod pruning;
+mod ranking;
 
 pub use penultimate::Penultimate;
+pub use pruning::{Pruning, PruningOutcome, PruningStep, Stopped, prune};
 
 use crate::trigger::Trigger;
 
