@@ -1,9 +1,14 @@
 //! Repair: unlearning, pruning and filtering (paper §VI).
 
+mod discriminant;
+mod embedding;
+mod filtering;
 mod penultimate;
 mod pruning;
 mod ranking;
 
+pub use embedding::embed_filter;
+pub use filtering::{Filter, Filtering, Profile, ProfileKind};
 pub use penultimate::Penultimate;
 pub use pruning::{Pruning, PruningOutcome, PruningStep, Stopped, prune};
 
