@@ -8,11 +8,12 @@ python3 -m venv .venv
 # Where the tests find the ONNX Runtime library.
 export VIRTUAL_ENV="$PWD/.venv" PATH="$PWD/.venv/bin:$PATH"
 
-cargo build --workspace --bins --examples
+# Release builds: scans are slow without optimisation, and the command itself is built so anyway.
+cargo build --release --workspace --bins --examples
 if cargo nextest --version >/dev/null 2>&1; then
-    cargo nextest run --workspace
+    cargo nextest run --release --workspace --no-fail-fast
 else
-    cargo test --workspace --lib --bins --tests
+    cargo test --release --workspace --lib --bins --tests
 fi
-cargo test --workspace --doc
-pytest tests
+cargo test --release --workspace --doc
+pytest --quiet tests

@@ -59,7 +59,7 @@ fn describe(out: &mut impl Write, model: &Model) -> std::io::Result<()> {
 fn describe_classifier(out: &mut impl Write, classifier: &Classifier) -> std::io::Result<()> {
     let [channels, height, width] = classifier.image_shape();
     let network = classifier.network();
-    writeln!(out, "image:    {channels} channel(s), {height}×{width} pixels, layout {:?}", network.layout())?;
+    writeln!(out, "image:    {channels} channel(s), {height}×{width} pixels, layout {}", network.layout())?;
     let kind = if network.ends_in_softmax() { "probabilities (the Softmax is left off)" } else { "logits" };
     writeln!(out, "classes:  {}, given as {kind}", classifier.classes())
 }

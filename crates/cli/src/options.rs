@@ -14,11 +14,11 @@ pub struct ModelArguments {
 
     /// The factor on raw pixel values of 0..255; the model sees (pixel · scale − mean) / std
     /// [default: from preprocessor_config.json beside the model, or 1]
-    #[arg(long, value_name = "FACTOR", help_heading = "Preprocessing")]
+    #[arg(long, value_name = "FACTOR", allow_negative_numbers = true, help_heading = "Preprocessing")]
     scale: Option<f32>,
 
     /// The mean to subtract: one number, or one for each channel, with commas between
-    #[arg(long, value_delimiter = ',', allow_hyphen_values = true, help_heading = "Preprocessing")]
+    #[arg(long, value_delimiter = ',', allow_negative_numbers = true, help_heading = "Preprocessing")]
     mean: Option<Vec<f32>>,
 
     /// The standard deviation to divide by: one number, or one for each channel, with commas between
@@ -60,13 +60,15 @@ pub struct DataArguments {
     #[arg(long, value_name = "FILE", help_heading = "Samples")]
     labels: Option<PathBuf>,
 
-    /// The smallest and largest pixel value in the files, with a comma between
-    #[arg(long, value_name = "LOW,HIGH", value_delimiter = ',', num_args = 2, default_values_t = [0.0, 255.0], allow_hyphen_values = true, help_heading = "Samples")]
-    data_range: Vec<f32>,
+    /// The smallest and largest pixel value in .npz and .npy files, with a comma between
+    #[arg(long, value_name = "LOW,HIGH", value_parser = pixel_range, default_value = "0,255", allow_hyphen_values = true, help_heading = "Samples")]
+    data_range: (f32, f32),
+}
 
-    /// Use this many samples, chosen by the seed and spread evenly over the classes
-    #[arg(long, value_name = "N", default_value_t = 1000, help_heading = "Samples")]
-    samples: usize,
+fn pixel_range(text: &str) -> Result<(f32, f32), String> {
+    let numbers =
+        text.split_once(',').and_then(|(low, high)| Some((low.trim().parse().ok()?, high.trim().parse().ok()?)));
+    numbers.ok_or_else(|| "give two numbers with a comma between, such as 0,1".to_owned())
 }
 
 impl ModelArguments {
@@ -82,8 +84,7 @@ impl ModelArguments {
 
     /// Makes a classifier of `model`, which was read from the model's file.
     pub fn classifier_of(&self, model: Model) -> anyhow::Result<Classifier> {
-        let folder = self.model.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let card = ModelCard::read(folder)?;
+        let card = self.card()?;
         let options = ClassifierOptions {
             preprocessing: self.preprocessing(card.preprocessing),
             layout: self.layout,
@@ -98,6 +99,16 @@ impl ModelArguments {
             None => std::thread::available_parallelism().map_or(1, |n| n.get()),
         };
         Classifier::new(model, options, selected.engine, threads).with_context(|| self.model.display().to_string())
+    }
+
+    /// Whether a file beside the model names its classes.
+    pub fn names_classes(&self) -> anyhow::Result<bool> {
+        Ok(self.card()?.class_names.is_some())
+    }
+
+    fn card(&self) -> anyhow::Result<ModelCard> {
+        let folder = self.model.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Ok(ModelCard::read(folder)?)
     }
 
     fn preprocessing(&self, card: Option<Preprocessing>) -> Preprocessing {
@@ -116,11 +127,10 @@ impl ModelArguments {
 }
 
 impl DataArguments {
-    /// Reads the samples, of which `--samples` are chosen by `seed`.
-    pub fn samples(&self, classifier: &Classifier, seed: u64) -> anyhow::Result<Samples> {
+    /// Reads the samples: those that are picked, or all in their order.
+    pub fn read(&self, at_most: Option<Picked>, classifier: &Classifier) -> anyhow::Result<Samples> {
         let [channels, height, width] = classifier.image_shape();
-        let at_most = Some(Picked { samples: self.samples, seed });
-        let wanted = Wanted { channels, height, width, range: (self.data_range[0], self.data_range[1]), at_most };
+        let wanted = Wanted { channels, height, width, range: self.data_range, at_most };
         let samples = data::load(&self.data, self.labels.as_deref(), &wanted)?;
         for note in &samples.notes {
             eprintln!("note: {note}");

@@ -5,14 +5,15 @@ use std::time::Instant;
 
 use anyhow::Context;
 use clap::{ArgAction, Args, ValueEnum};
-use ndarray::ArrayView3;
+use ndarray::Axis;
+use neural_cleanse::data::Picked;
 use neural_cleanse::report::{ScanReport, write_trigger_picture};
 use neural_cleanse::scan::clean_set;
-use neural_cleanse::{Classifier, Config, Norm, Rule, Scan, ScanOptions, Verdict};
+use neural_cleanse::{Classifier, Config, Inversion, Norm, Rule, ScanOptions, Verdict};
 use sha2::{Digest, Sha256};
 
 use crate::options::{DataArguments, ModelArguments};
-use crate::progress::Progress;
+use crate::progress::{Interrupt, Progress};
 use crate::table;
 
 /// Say whether a model hides a backdoor, for which class, and show the trigger.
@@ -25,6 +26,10 @@ pub struct ScanArguments {
 
     #[command(flatten)]
     data: DataArguments,
+
+    /// Use this many samples, chosen by the seed and spread evenly over the classes
+    #[arg(long, value_name = "N", default_value_t = 1000, help_heading = "Samples")]
+    samples: usize,
 
     /// Where scan.json and the triggers go [default: the model's name with -scan, in the current folder]
     #[arg(long, value_name = "DIR")]
@@ -146,7 +151,7 @@ struct DetectionArguments {
     rule: RuleName,
 
     /// The bound beyond which a class is flagged [default: for ratio by the norm, for mad 2]
-    #[arg(long, value_name = "BOUND")]
+    #[arg(long, value_name = "BOUND", allow_negative_numbers = true)]
     threshold: Option<f64>,
 }
 
@@ -155,7 +160,14 @@ pub fn run(arguments: &ScanArguments) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let classifier = arguments.model.classifier()?;
     let config = arguments.inversion.config(&classifier)?;
-    let samples = arguments.data.samples(&classifier, config.seed)?;
+    let mut samples =
+        arguments.data.read(Some(Picked { samples: arguments.samples, seed: config.seed }), &classifier)?;
+    let classifier = match samples.class_names.take() {
+        Some(names) if !arguments.model.names_classes()? && names.len() == classifier.classes() => {
+            classifier.with_class_names(names)?
+        }
+        _ => classifier,
+    };
     let out = arguments.out_folder()?;
     create_folders(&out)?;
     let options = ScanOptions {
@@ -165,18 +177,11 @@ pub fn run(arguments: &ScanArguments) -> anyhow::Result<ExitCode> {
         force: arguments.force,
     };
     let classes = arguments.classes.as_ref().map_or(classifier.classes(), Vec::len);
-    let progress = Progress::new(classes, options.config.steps)?;
+    let progress = Progress::new(classes, options.config.steps, Interrupt::install()?)?;
     let result = neural_cleanse::scan(&classifier, &samples, &options, &progress);
     progress.finish();
     let scan = result?;
 
-    let clean = clean_set(&classifier, samples)?;
-    for class in &scan.classes {
-        let target = class.inversion.target_class;
-        let sample = clean.rows_outside(target).first().copied().unwrap_or(0);
-        let sample = clean.images.index_axis(ndarray::Axis(0), sample);
-        write_trigger(&out, &scan, target, &class.inversion.trigger, sample, classifier.value_range())?;
-    }
     let model = &arguments.model.model;
     let report = ScanReport::new(
         &scan,
@@ -186,6 +191,15 @@ pub fn run(arguments: &ScanArguments) -> anyhow::Result<ExitCode> {
         &sha256(model)?,
         started.elapsed().as_secs_f64(),
     );
+    let clean = clean_set(&classifier, samples)?;
+    for class in &scan.classes {
+        let Inversion { target_class, trigger, .. } = &class.inversion;
+        let sample = clean.rows_outside(*target_class).first().copied().unwrap_or(0);
+        let sample = clean.images.index_axis(Axis(0), sample);
+        let path = trigger_path(&out, &report, *target_class);
+        trigger.write_npz(&path.with_extension("npz"))?;
+        write_trigger_picture(&path.with_extension("png"), trigger, sample, classifier.value_range())?;
+    }
     report.write(&out.join("scan.json"))?;
     print(&report, &out, arguments.json)?;
     Ok(ExitCode::from(match report.verdict {
@@ -265,22 +279,15 @@ fn create_folders(out: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(&triggers).with_context(|| format!("cannot create {}", triggers.display()))
 }
 
-fn write_trigger(
-    out: &Path,
-    scan: &Scan,
-    class: usize,
-    trigger: &neural_cleanse::Trigger,
-    sample: ArrayView3<'_, f32>,
-    range: (f32, f32),
-) -> anyhow::Result<()> {
-    let digits = scan.classes.last().map_or(1, |last| last.inversion.target_class.to_string().len()).max(3);
-    let stem = out.join("triggers").join(format!("class_{class:0digits$}"));
-    trigger.write_npz(&stem.with_extension("npz"))?;
-    write_trigger_picture(&stem.with_extension("png"), trigger, sample, range)?;
-    Ok(())
+/// Where the trigger of `class` lies in a scan's folder `out`, but for the extension. All numbers have as many digits.
+pub fn trigger_path(out: &Path, report: &ScanReport, class: usize) -> PathBuf {
+    let last = report.classes.last().map_or(class, |last| last.target_class.max(class));
+    let digits = last.to_string().len().max(3);
+    out.join("triggers").join(format!("class_{class:0digits$}"))
 }
 
-fn sha256(path: &Path) -> anyhow::Result<String> {
+/// Of a file, in hexadecimal.
+pub fn sha256(path: &Path) -> anyhow::Result<String> {
     let mut file = std::fs::File::open(path).with_context(|| path.display().to_string())?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 16];

@@ -48,19 +48,29 @@ impl Classifier {
     /// go with the options.
     pub fn new(model: Model, options: ClassifierOptions, engine: Arc<dyn Engine>, threads: usize) -> Result<Self> {
         let network = Network::new(model, options.preprocessing, options.layout)?;
-        let classes = network.classes();
-        let class_names = match options.class_names {
-            Some(names) if names.len() == classes => names,
-            Some(names) => {
-                return Err(Error::Config(format!("{} class names for a model of {classes} classes", names.len())));
-            }
-            None => (0..classes).map(|class| class.to_string()).collect(),
-        };
+        let class_names = (0..network.classes()).map(|class| class.to_string()).collect();
         let value_range = options.value_range.unwrap_or((0.0, 255.0));
         if !(value_range.0.is_finite() && value_range.1.is_finite() && value_range.0 < value_range.1) {
             return Err(Error::Config(format!("{value_range:?} is not a range of pixel values")));
         }
-        Ok(Classifier { network, value_range, class_names, engine, threads, predictor: Mutex::new(None) })
+        let classifier = Classifier { network, value_range, class_names, engine, threads, predictor: Mutex::new(None) };
+        match options.class_names {
+            Some(names) => classifier.with_class_names(names),
+            None => Ok(classifier),
+        }
+    }
+
+    /// The same classifier with other names for its classes.
+    ///
+    /// # Errors
+    /// If there is not one name for each class.
+    pub fn with_class_names(mut self, names: Vec<String>) -> Result<Self> {
+        if names.len() != self.classes() {
+            let message = format!("{} class names for a model of {} classes", names.len(), self.classes());
+            return Err(Error::Config(message));
+        }
+        self.class_names = names;
+        Ok(self)
     }
 
     /// The same classifier with another `model`, such as a repaired one: preprocessing, range of pixel values, names of
@@ -125,8 +135,9 @@ impl Classifier {
 
     /// A compiled forward pass of its own, for use in a thread of its own.
     pub fn predictor(&self, threads: usize) -> Result<Predictor> {
+        let batch = self.network.batch(BATCH);
         let mut graph = Graph::new();
-        let images = self.network.add_images(&mut graph, BATCH)?;
+        let images = self.network.add_images(&mut graph, batch)?;
         let logits = self.network.append(&mut graph, &images)?;
         Predictor::compile(&*self.engine, graph, &images, &logits, threads)
     }
@@ -137,11 +148,12 @@ impl Classifier {
         let Some(output) = self.network.abstain() else {
             return Ok(None);
         };
+        let batch = self.network.batch(BATCH);
         let mut graph = Graph::new();
-        let input = self.network.add_images(&mut graph, BATCH)?;
+        let input = self.network.add_images(&mut graph, batch)?;
         let abstain = self.network.append_value(&mut graph, &input, output)?;
         let number = graph.apply("Cast", &[&abstain], [("to", 1)])?;
-        let column = graph.constant(Tensor::ints(&[BATCH as i64, 1]));
+        let column = graph.constant(Tensor::ints(&[batch as i64, 1]));
         let column = graph.apply("Reshape", &[&number, &column], ())?;
         let mut predictor = Predictor::compile(&*self.engine, graph, &input, &column, self.threads)?;
         Ok(Some(predictor.predict(images)?.iter().map(|&abstain| abstain > 0.5).collect()))
@@ -178,9 +190,10 @@ impl Classifier {
         weights: &Array2<f32>,
         activation: Option<&str>,
     ) -> Result<Array4<f32>> {
+        let batch = self.network.batch(BATCH);
         let mut graph = Graph::new();
-        let input = self.network.add_images(&mut graph, BATCH)?;
-        graph.add_input("weights", ValueType::new(ElementType::F32, [BATCH, self.classes()]))?;
+        let input = self.network.add_images(&mut graph, batch)?;
+        graph.add_input("weights", ValueType::new(ElementType::F32, [batch, self.classes()]))?;
         let mut scores = self.network.append(&mut graph, &input)?;
         if let Some(op) = activation {
             scores = graph.apply(op, &[&scores], [("axis", 1)])?;
@@ -190,13 +203,13 @@ impl Classifier {
         let gradients = differentiate(&graph, &[&weighted], &[&input])?;
         let mut session = self.engine.compile(&gradients.graph.to_model_bytes("gradient")?, self.threads)?;
         let mut result = Array4::zeros(images.raw_dim());
-        for start in (0..images.len_of(Axis(0))).step_by(BATCH) {
-            let count = BATCH.min(images.len_of(Axis(0)) - start);
+        for start in (0..images.len_of(Axis(0))).step_by(batch) {
+            let count = batch.min(images.len_of(Axis(0)) - start);
             let rows = s![start..start + count, .., .., ..];
-            let batch = padded(images.slice(rows), BATCH);
-            let mut batch_weights = Array2::zeros((BATCH, self.classes()));
+            let mut batch_weights = Array2::zeros((batch, self.classes()));
             batch_weights.slice_mut(s![..count, ..]).assign(&weights.slice(s![start..start + count, ..]));
-            let inputs = [(&*input, batch.view().into_dyn()), ("weights", batch_weights.view().into_dyn())];
+            let images = padded(images.slice(rows), batch);
+            let inputs = [(&*input, images.view().into_dyn()), ("weights", batch_weights.view().into_dyn())];
             let outputs = session.run(&inputs, &[&gradients.names[0]])?;
             let gradient =
                 outputs.into_iter().next().ok_or_else(|| Error::Classifier("no gradient came back".into()))?;
@@ -233,12 +246,13 @@ pub struct Predictor {
     session: Box<dyn Session>,
     input: String,
     output: String,
+    batch: usize,
     sample_shape: Vec<usize>,
     width: usize,
 }
 
 impl Predictor {
-    /// Compiles `graph` from its only input `[BATCH, ...]` to its value `output` `[BATCH, width]`.
+    /// Compiles `graph` from its only input `[batch, ...]` to its value `output` `[batch, width]`.
     pub(crate) fn compile(
         engine: &dyn Engine,
         mut graph: Graph,
@@ -247,17 +261,22 @@ impl Predictor {
         threads: usize,
     ) -> Result<Self> {
         graph.set_outputs(&[output])?;
-        let &[BATCH, width] = graph.shape(output)? else {
+        let (taken, given) = (graph.shape(input)?, graph.shape(output)?);
+        let (&[batch, ref sample_shape @ ..], &[rows, width]) = (taken, given) else {
             return Err(Error::Classifier(format!(
-                "the model makes {} of {BATCH} images: each of its values must be of one image",
-                graph.value_type(output)?
+                "{taken:?} is made into {given:?}, which is not one row for one image"
             )));
         };
+        if rows != batch {
+            return Err(Error::Classifier(format!("the model makes {rows} rows of {batch} images")));
+        }
+        let sample_shape = sample_shape.to_vec();
         Ok(Predictor {
             session: engine.compile(&graph.to_model_bytes("predict")?, threads)?,
             input: input.to_owned(),
             output: output.to_owned(),
-            sample_shape: graph.shape(input)?[1..].to_vec(),
+            batch,
+            sample_shape,
             width,
         })
     }
@@ -274,10 +293,10 @@ impl Predictor {
         }
         let mut result = Array2::zeros((images.len_of(Axis(0)), self.width));
         for (batch, mut rows) in
-            images.axis_chunks_iter(Axis(0), BATCH).zip(result.axis_chunks_iter_mut(Axis(0), BATCH))
+            images.axis_chunks_iter(Axis(0), self.batch).zip(result.axis_chunks_iter_mut(Axis(0), self.batch))
         {
             let count = batch.len_of(Axis(0));
-            let batch = padded(batch, BATCH);
+            let batch = padded(batch, self.batch);
             let outputs = self.session.run(&[(&self.input, batch.view())], &[&self.output])?;
             let output = outputs.first().ok_or_else(|| Error::Classifier("no logits came back".into()))?;
             rows.assign(&output.slice_axis(Axis(0), (0..count).into()));

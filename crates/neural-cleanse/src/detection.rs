@@ -149,7 +149,8 @@ pub fn suspicious(statistics: &Statistics, rule: Rule) -> Vec<usize> {
     let Rule::Ratio { backdoored_below, suspicious_below } = rule else {
         return Vec::new();
     };
-    let between = |standing: &Standing| standing.ratio.is_some_and(|r| (backdoored_below..suspicious_below).contains(&r));
+    let between =
+        |standing: &Standing| standing.ratio.is_some_and(|r| (backdoored_below..suspicious_below).contains(&r));
     (0..statistics.standings.len()).filter(|&i| between(&statistics.standings[i])).collect()
 }
 
@@ -247,9 +248,8 @@ fn weigh(statistics: &Statistics, names: &[String], rule: Rule, look: &FurtherLo
 fn flagged_sentence(statistics: &Statistics, names: &[String], i: usize, rule: Rule) -> String {
     let Standing { ratio, anomaly_index } = statistics.standings[i];
     let ratio = ratio.unwrap_or(f64::NAN);
-    let index = anomaly_index.map_or("no anomaly index, for the norms do not vary".to_owned(), |index| {
-        format!("anomaly index {index:.1}")
-    });
+    let index = anomaly_index
+        .map_or("no anomaly index, for the norms do not vary".to_owned(), |index| format!("anomaly index {index:.1}"));
     match rule {
         Rule::Ratio { backdoored_below, .. } => format!(
             "class {} has a trigger of {ratio:.2} times the median norm, under the bound of {backdoored_below:.2} ({index})",

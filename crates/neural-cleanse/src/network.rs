@@ -5,6 +5,10 @@ use onnx_grad::{ElementType, Graph, ImportOptions, Model, Node, Tensor, ValueTyp
 use crate::error::{Error, Result};
 use crate::preprocessing::{Layout, Preprocessing};
 
+/// The batch for which a model is imported to see what it takes and gives; one, and the axis could not be told from
+/// others of extent 1.
+pub(crate) const PROBE_BATCH: usize = 2;
+
 /// A model as a function from raw images to logits, for any batch size, to be built into graphs.
 pub struct Network {
     model: Model,
@@ -15,6 +19,7 @@ pub struct Network {
     classes: usize,
     ends_in_softmax: bool,
     abstain: Option<String>,
+    fixed_batch: Option<usize>,
 }
 
 impl Network {
@@ -24,7 +29,7 @@ impl Network {
     /// If it is not a classifier of images: one input of four axes, one floating-point output of one score a class.
     /// Outputs of other types, such as the predicted label, are ignored.
     pub fn new(model: Model, preprocessing: Preprocessing, layout: Option<Layout>) -> Result<Self> {
-        let mut graph = import(&model, 1, None)?;
+        let mut graph = import(&model, PROBE_BATCH, None)?;
         let [input] = graph.inputs() else {
             return Err(Error::Classifier(format!(
                 "the model has {} inputs ({}): a classifier of images has one",
@@ -33,19 +38,32 @@ impl Network {
             )));
         };
         let (layout, image_shape) = read_input(input, graph.shape(input)?, layout)?;
+        let batch = graph.shape(input)?[0];
         preprocessing.affine(image_shape[0])?;
         let output = scores_output(&graph)?.to_owned();
         let scores = graph.value_type(&output)?;
-        let classes = scores.len();
-        if scores.shape.first() != Some(&1) || classes < 2 || !scores.shape.contains(&classes) {
+        let classes = scores.len() / batch.max(1);
+        let fits = scores.shape.first() == Some(&batch) && scores.shape[1..].contains(&classes);
+        if !fits || classes < 2 || classes * batch != scores.len() {
             return Err(Error::Classifier(format!(
-                "output `{output}` is {scores} for one image: a classifier gives one score for each of two or more classes"
+                "output `{output}` is {scores} for {batch} image(s): a classifier gives one score for each of two or more classes"
             )));
         }
         let abstain = abstain_output(&graph)?;
         graph.set_outputs(&[&output])?;
         let ends_in_softmax = trailing_softmax(&graph).is_some();
-        Ok(Network { model, preprocessing, layout, image_shape, scores: output, classes, ends_in_softmax, abstain })
+        let fixed_batch = (batch != PROBE_BATCH).then_some(batch);
+        Ok(Network {
+            model,
+            preprocessing,
+            layout,
+            image_shape,
+            scores: output,
+            classes,
+            ends_in_softmax,
+            abstain,
+            fixed_batch,
+        })
     }
 
     /// The model as it was read.
@@ -83,6 +101,12 @@ impl Network {
         self.abstain.as_deref()
     }
 
+    /// The number of images that go through the model at a time where `wanted` are asked for: that many, unless
+    /// the model was exported for a fixed number and works with no other.
+    pub fn batch(&self, wanted: usize) -> usize {
+        self.fixed_batch.unwrap_or(wanted)
+    }
+
     /// Adds the input `images`, `[batch, C, H, W]` of raw pixel values, to `graph`.
     pub fn add_images(&self, graph: &mut Graph, batch: usize) -> Result<String> {
         let [c, h, w] = self.image_shape;
@@ -91,7 +115,8 @@ impl Network {
     }
 
     /// Appends preprocessing and model to `graph`, from the raw images `[batch, C, H, W]` called
-    /// `images` to the logits `[batch, classes]`, whose name is returned.
+    /// `images` to the logits `[batch, classes]`, whose name is returned. The batch is one that [`batch`](Self::batch)
+    /// allows.
     pub fn append(&self, graph: &mut Graph, images: &str) -> Result<String> {
         let batch = graph.shape(images)?[0];
         let model = without_trailing_softmax(import(&self.model, batch, Some(&self.scores))?)?;
@@ -183,15 +208,15 @@ pub(crate) const ABSTAIN: &str = "abstain";
 
 /// Whether `model` has the output of a filter.
 pub(crate) fn has_abstain(model: &Model) -> Result<bool> {
-    Ok(abstain_output(&Graph::import(model, &import_options(1))?)?.is_some())
+    Ok(abstain_output(&Graph::import(model, &import_options(PROBE_BATCH))?)?.is_some())
 }
 
-/// The output of a filter in a model for one image: bool `[1]`, called [`ABSTAIN`] or that with a number.
+/// The output of a filter in a model: bool `[N]`, called [`ABSTAIN`] or that with a number.
 fn abstain_output(graph: &Graph) -> Result<Option<String>> {
-    let one_bool = ValueType::new(ElementType::Bool, [1]);
     for output in graph.outputs() {
         let is_named = output.strip_prefix(ABSTAIN).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-        if is_named && *graph.value_type(output)? == one_bool {
+        let ty = graph.value_type(output)?;
+        if is_named && ty.element == ElementType::Bool && ty.rank() == 1 {
             return Ok(Some(output.clone()));
         }
     }

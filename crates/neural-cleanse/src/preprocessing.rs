@@ -14,6 +14,15 @@ pub enum Layout {
     Nhwc,
 }
 
+impl std::fmt::Display for Layout {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Layout::Nchw => "nchw",
+            Layout::Nhwc => "nhwc",
+        })
+    }
+}
+
 impl std::str::FromStr for Layout {
     type Err = String;
 
@@ -171,12 +180,18 @@ mod tests {
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
         assert_eq!(ModelCard::read(folder.path()).unwrap(), ModelCard::default());
         write("preprocessor_config.json", r#"{"image_mean": [0.5], "image_std": [0.25], "size": {"height": 8}}"#);
-        write("config.json", r#"{"id2label": {"1": "dog", "0": "cat", "10": "k", "2": "c", "3": "d", "4": "e", "5": "f", "6": "g", "7": "h", "8": "i", "9": "j"}}"#);
+        write(
+            "config.json",
+            r#"{"id2label": {"1": "dog", "0": "cat", "10": "k", "2": "c", "3": "d", "4": "e", "5": "f", "6": "g", "7": "h", "8": "i", "9": "j"}}"#,
+        );
         let card = ModelCard::read(folder.path()).unwrap();
         let expected = Preprocessing { scale: 1.0 / 255.0, mean: vec![0.5], std: vec![0.25] };
         assert_eq!(card.preprocessing, Some(expected));
         assert_eq!(card.class_names.unwrap()[..3], ["cat", "dog", "c"]);
-        write("preprocessor_config.json", r#"{"do_rescale": false, "do_normalize": false, "image_mean": [0.5], "image_std": [0.25]}"#);
+        write(
+            "preprocessor_config.json",
+            r#"{"do_rescale": false, "do_normalize": false, "image_mean": [0.5], "image_std": [0.25]}"#,
+        );
         assert_eq!(ModelCard::read(folder.path()).unwrap().preprocessing, Some(Preprocessing::default()));
         write("config.json", r#"{"id2label": {"1": "dog"}}"#);
         assert!(ModelCard::read(folder.path()).unwrap_err().to_string().contains("id2label"));

@@ -94,12 +94,12 @@ pub trait Observer: Sync {
     fn class_started(&self, _class: usize, _look: u64) {}
 
     /// A class has taken a step. Breaking off ends the scan with [`Error::Interrupted`].
-    fn step(&self, _class: usize, _step: &Step) -> ControlFlow<()> {
+    fn step(&self, _class: usize, _look: u64, _step: &Step) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
 
     /// The inversion of a class is done.
-    fn class_finished(&self, _inversion: &Inversion) {}
+    fn class_finished(&self, _inversion: &Inversion, _look: u64) {}
 }
 
 /// Watches nothing.
@@ -119,7 +119,12 @@ const HELD_OUT_PART: usize = 5;
 /// # Errors
 /// If options or samples do not go with the model, the clean accuracy is near chance (unless forced), or the
 /// engine fails.
-pub fn scan(classifier: &Classifier, samples: &Samples, options: &ScanOptions, observer: &dyn Observer) -> Result<Scan> {
+pub fn scan(
+    classifier: &Classifier,
+    samples: &Samples,
+    options: &ScanOptions,
+    observer: &dyn Observer,
+) -> Result<Scan> {
     let config = &options.config;
     config.validate().map_err(Error::Config)?;
     let clean_accuracy = clean_accuracy(classifier, samples, options.force)?;
@@ -282,11 +287,11 @@ fn invert_all(
                 return Ok(());
             };
             observer.class_started(class, look);
-            let mut observe = |step: &Step| observer.step(class, step);
+            let mut observe = |step: &Step| observer.step(class, look, step);
             let range = classifier.value_range();
             let result = invert(&mut objective, working, config, range, class, look, &mut observe);
             match &result {
-                Ok(inversion) => observer.class_finished(inversion),
+                Ok(inversion) => observer.class_finished(inversion, look),
                 // The other workers finish what they have begun and take up nothing more.
                 Err(_) => next.store(jobs.len(), Ordering::Relaxed),
             }

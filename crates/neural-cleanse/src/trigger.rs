@@ -69,6 +69,42 @@ impl Trigger {
         self.mask.iter().map(|&m| f64::from(m)).fold(0.0, f64::max)
     }
 
+    /// Reads a trigger for images of `[C, H, W]`: from PNG, whose alpha is the mask and whose colours (for one channel, their
+    /// luminance) are the pattern, of pixel values 0..255; or else from `.npz`.
+    ///
+    /// # Errors
+    /// If the file is neither, or is not of that size.
+    pub fn read(path: &Path, image_shape: [usize; 3]) -> Result<Self> {
+        let is_png = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
+        let trigger = if is_png { Trigger::read_png(path, image_shape[0])? } else { Trigger::read_npz(path)? };
+        if trigger.pattern.shape() != image_shape {
+            let shape = trigger.pattern.shape();
+            let message = format!("{} is a trigger of {shape:?} for images of {image_shape:?}", path.display());
+            return Err(Error::Trigger(message));
+        }
+        Ok(trigger)
+    }
+
+    fn read_png(path: &Path, channels: usize) -> Result<Self> {
+        let fail = |problem: String| Error::Trigger(format!("{}: {problem}", path.display()));
+        let image = image::open(path).map_err(|e| fail(e.to_string()))?;
+        if !image.color().has_alpha() {
+            return Err(fail("has no alpha channel to tell where the trigger is".into()));
+        }
+        let (width, height) = (image.width() as usize, image.height() as usize);
+        let (grey, colours) = (image.to_luma8(), image.to_rgba8());
+        let at = |y: usize, x: usize| (x as u32, y as u32);
+        let mask = Array3::from_shape_fn((1, height, width), |(_, y, x)| {
+            let (x, y) = at(y, x);
+            f32::from(colours.get_pixel(x, y).0[3]) / 255.0
+        });
+        let pattern = Array3::from_shape_fn((channels, height, width), |(c, y, x)| {
+            let (x, y) = at(y, x);
+            f32::from(if channels == 1 { grey.get_pixel(x, y).0[0] } else { colours.get_pixel(x, y).0[c.min(2)] })
+        });
+        Trigger::new(mask, pattern)
+    }
+
     /// Reads `mask` and `pattern` from a `.npz` file.
     pub fn read_npz(path: &Path) -> Result<Self> {
         let fail = |problem: String| Error::Trigger(format!("{}: {problem}", path.display()));
@@ -124,6 +160,20 @@ mod tests {
         assert!(Trigger::new(Array3::from_elem((1, 4, 4), 1.5), Array3::zeros((3, 4, 4))).is_err());
         assert!(Trigger::new(Array3::zeros((1, 4, 4)), Array3::from_elem((3, 4, 4), f32::NAN)).is_err());
         assert!(trigger().apply(Array4::zeros((1, 1, 3, 3)).view()).is_err());
+    }
+
+    #[test]
+    fn a_png_with_alpha_is_a_trigger() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("trigger.png");
+        let pixel = |x: u32, _: u32| image::Rgba(if x == 0 { [255, 0, 51, 255] } else { [0, 0, 0, 0] });
+        image::RgbaImage::from_fn(2, 1, pixel).save(&path).unwrap();
+        let trigger = Trigger::read(&path, [3, 1, 2]).unwrap();
+        assert_eq!(trigger.mask, array![[[1.0, 0.0]]]);
+        assert_eq!(trigger.pattern, array![[[255.0, 0.0]], [[0.0, 0.0]], [[51.0, 0.0]]]);
+        assert!(Trigger::read(&path, [3, 2, 2]).unwrap_err().to_string().contains("trigger.png"));
+        image::RgbImage::new(2, 1).save(&path).unwrap();
+        assert!(Trigger::read(&path, [3, 1, 2]).unwrap_err().to_string().contains("no alpha"));
     }
 
     #[test]

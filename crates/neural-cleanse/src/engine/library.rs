@@ -1,6 +1,7 @@
 //! Where the ONNX Runtime library may be. Nothing is run to find it, and nothing is
 //! looked for in or under the current directory, which may be as untrusted as the model.
 
+use std::collections::HashSet;
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
@@ -43,13 +44,10 @@ fn package_directories(virtual_env: Option<&OsStr>, path: Option<&OsStr>) -> Vec
     }
     let system = PathBuf::from("/usr/lib/python3/dist-packages");
     directories.extend(system.is_dir().then_some(system));
-    let mut distinct: Vec<PathBuf> = Vec::new();
-    for directory in directories {
-        if !distinct.contains(&directory) {
-            distinct.push(directory);
-        }
-    }
-    distinct
+    // On a merged system /lib is a link to /usr/lib.
+    let mut seen = HashSet::new();
+    directories.retain(|directory| seen.insert(fs::canonicalize(directory).ok()));
+    directories
 }
 
 /// The installation prefixes of the Pythons in `path`, first as the path has them

@@ -166,7 +166,7 @@ mod tests {
     fn an_improvement_starts_the_count_again() {
         let config = Config { early_stop_patience: 2, patience: 1, ..Config::default() };
         let mut schedule = CostSchedule::new(&config);
-        [true, true, false].map(|success| schedule.record(success));
+        [true, true, false].into_iter().for_each(|success| schedule.record(success));
         let mut early_stop = EarlyStop::new(&config).unwrap();
         let norms = [None, Some(10.0), Some(9.95), Some(5.0), Some(5.0), Some(4.99)];
         let stops = norms.map(|norm| early_stop.record(norm, &schedule));

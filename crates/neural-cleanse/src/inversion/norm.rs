@@ -90,9 +90,8 @@ mod tests {
 
     #[test]
     fn the_gradients_agree_with_finite_differences() {
-        let smooth_maximum = |mask: &[f64]| {
-            INF_TEMPERATURE * mask.iter().map(|m| (m / INF_TEMPERATURE).exp()).sum::<f64>().ln()
-        };
+        let smooth_maximum =
+            |mask: &[f64]| INF_TEMPERATURE * mask.iter().map(|m| (m / INF_TEMPERATURE).exp()).sum::<f64>().ln();
         for norm in [Norm::L1, Norm::L2, Norm::Inf] {
             let value = |mask: &[f64]| if norm == Norm::Inf { smooth_maximum(mask) } else { norm.of(mask) };
             for (i, gradient) in norm.gradient(&MASK).into_iter().enumerate() {

@@ -32,9 +32,10 @@ pub struct Evaluation {
 }
 
 impl Objective {
-    /// Builds, differentiates and compiles the objective for minibatches of up to `batch` images and masks
-    /// of `mask_channels` channels (1, or as many as the images).
+    /// Builds, differentiates and compiles the objective for minibatches of up to `batch` images (fewer, if the
+    /// model takes no more at a time) and masks of `mask_channels` channels (1, or as many as the images).
     pub fn new(classifier: &Classifier, batch: usize, mask_channels: usize, threads: usize) -> Result<Self> {
+        let batch = classifier.network().batch(batch);
         let [channels, height, width] = classifier.image_shape();
         let classes = classifier.classes();
         let mut graph = Graph::new();
@@ -59,8 +60,7 @@ impl Objective {
         graph.set_outputs(&[&cross_entropy, &logits])?;
         let gradients = differentiate(&graph, &[&cross_entropy], &["mask", "pattern"])?;
         let model = gradients.graph.to_model_bytes("objective")?;
-        let [mask_gradient, pattern_gradient] =
-            <[String; 2]>::try_from(gradients.names).map_err(|_| malformed())?;
+        let [mask_gradient, pattern_gradient] = <[String; 2]>::try_from(gradients.names).map_err(|_| malformed())?;
         let outputs = [cross_entropy, logits, mask_gradient, pattern_gradient];
         let session = classifier.engine().compile(&model, threads)?;
         Ok(Objective { session, outputs, images: Array4::zeros((batch, channels, height, width)), classes })

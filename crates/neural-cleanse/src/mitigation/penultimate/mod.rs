@@ -75,8 +75,9 @@ impl Penultimate {
     /// A compiled pass from images to activations.
     pub(super) fn predictor(&self, classifier: &Classifier) -> Result<Predictor> {
         let [before, neurons, after] = self.extents;
+        let batch = classifier.network().batch(BATCH);
         self.compile(classifier, |graph, features| {
-            let split = graph.constant(Tensor::ints(&[BATCH, before, neurons, after].map(|extent| extent as i64)));
+            let split = graph.constant(Tensor::ints(&[batch, before, neurons, after].map(|extent| extent as i64)));
             let split = graph.apply("Reshape", &[features, &split], ())?;
             let positions = graph.constant(Tensor::ints(&[1, 3]));
             graph.apply("ReduceMean", &[&split, &positions], [("keepdims", 0)])
@@ -85,17 +86,19 @@ impl Penultimate {
 
     /// A compiled pass from images to all features, `[N, features]`.
     pub(super) fn features_predictor(&self, classifier: &Classifier) -> Result<Predictor> {
+        let batch = classifier.network().batch(BATCH);
         self.compile(classifier, |graph, features| {
-            let rows = graph.constant(Tensor::ints(&[BATCH as i64, self.features_per_image() as i64]));
+            let rows = graph.constant(Tensor::ints(&[batch as i64, self.features_per_image() as i64]));
             graph.apply("Reshape", &[features, &rows], ())
         })
     }
 
     /// A compiled pass from all features, `[N, features]`, to the logits.
     pub(super) fn scores_predictor(&self, classifier: &Classifier) -> Result<Predictor> {
+        let batch = classifier.network().batch(BATCH);
         let mut graph = Graph::new();
-        graph.add_input("features", ValueType::new(ElementType::F32, [BATCH, self.features_per_image()]))?;
-        let shape = classifier.network().shape_of(&self.features, BATCH)?;
+        graph.add_input("features", ValueType::new(ElementType::F32, [batch, self.features_per_image()]))?;
+        let shape = classifier.network().shape_of(&self.features, batch)?;
         let shape: Vec<i64> = shape.iter().map(|&extent| extent as i64).collect();
         let shape = graph.constant(Tensor::ints(&shape));
         let features = graph.apply("Reshape", &["features", &shape], ())?;
@@ -109,7 +112,7 @@ impl Penultimate {
         finish: impl FnOnce(&mut Graph, &str) -> onnx_grad::Result<String>,
     ) -> Result<Predictor> {
         let mut graph = Graph::new();
-        let images = classifier.network().add_images(&mut graph, BATCH)?;
+        let images = classifier.network().add_images(&mut graph, classifier.network().batch(BATCH))?;
         let features = classifier.network().append_value(&mut graph, &images, &self.features)?;
         let output = finish(&mut graph, &features)?;
         Predictor::compile(&**classifier.engine(), graph, &images, &output, classifier.threads())

@@ -4,7 +4,7 @@ use onnx_grad::{Graph, ImportOptions, Model, Node};
 
 use super::Penultimate;
 use crate::error::{Error, Result};
-use crate::network::scores_output;
+use crate::network::{PROBE_BATCH, scores_output};
 
 /// Operators that the scores may pass through after the last linear layer. None of them mixes neurons.
 const AFTER: [&str; 18] = [
@@ -33,7 +33,7 @@ const ELEMENTWISE: [&str; 9] = ["Cast", "Clip", "Dropout", "Identity", "LeakyRel
 
 /// The penultimate layer of `model`.
 pub(super) fn find(model: &Model) -> Result<Penultimate> {
-    let options = ImportOptions { batch: 1, input_shapes: BTreeMap::new(), fold_weights: false };
+    let options = ImportOptions { batch: PROBE_BATCH, input_shapes: BTreeMap::new(), fold_weights: false };
     let mut graph = Graph::import(model, &options)?;
     let scores = scores_output(&graph)?.to_owned();
     graph.set_outputs(&[&scores])?;
@@ -43,12 +43,13 @@ pub(super) fn find(model: &Model) -> Result<Penultimate> {
     let features = &linear.inputs[0];
     let shape = graph.shape(features)?;
     let spatial = linear.op == "Conv";
-    let ([1, .., _], true) = (shape, shape.len() >= if spatial { 3 } else { 2 }) else {
+    let batch = graph.inputs().first().and_then(|input| graph.shape(input).ok()?.first());
+    if shape.first() != batch || shape.len() < if spatial { 3 } else { 2 } {
         return Err(unfit(
             linear,
             &format!("reads `{features}` of shape {shape:?}, which is not one row for one image"),
         ));
-    };
+    }
     let extents = if spatial { [1, shape[1], shape[2..].iter().product()] } else { dense_extents(&graph, features)? };
     let weights = own_weights(&graph, linear)?;
     model.initializer(&weights.name)?;
@@ -82,9 +83,9 @@ fn last_linear_layer<'a>(graph: &'a Graph, scores: &'a str) -> Result<&'a Node> 
 /// How the features of one image, which go into a Gemm or MatMul, split into positions, neurons and positions.
 fn dense_extents(graph: &Graph, features: &str) -> Result<[usize; 3]> {
     let shape = graph.shape(features)?;
-    let [1, positions @ .., inputs] = shape else { return Ok([1, 1, 1]) };
-    if !positions.is_empty() {
-        return Ok([positions.iter().product(), *inputs, 1]);
+    let inputs = shape.last().copied().unwrap_or(1);
+    if shape.len() > 2 {
+        return Ok([shape[1..shape.len() - 1].iter().product(), inputs, 1]);
     }
     let mut value = features;
     while let Some(node) = producer(graph, value) {
@@ -94,14 +95,18 @@ fn dense_extents(graph: &Graph, features: &str) -> Result<[usize; 3]> {
             // As converters from TensorFlow flatten: channels last, while everything before is channels first.
             "Transpose" if node.ints("perm") == Some(&[0, 2, 3, 1]) && value != features => {
                 let channels = graph.shape(value)?[3];
-                return Ok(if inputs % channels == 0 { [inputs / channels, channels, 1] } else { [1, *inputs, 1] });
+                return Ok(if channels > 0 && inputs % channels == 0 {
+                    [inputs / channels, channels, 1]
+                } else {
+                    [1, inputs, 1]
+                });
             }
             _ => break,
         }
     }
     Ok(match graph.shape(value)? {
-        [1, channels, height, width] if channels * height * width == *inputs => [1, *channels, height * width],
-        _ => [1, *inputs, 1],
+        [_, channels, height, width] if channels * height * width == inputs => [1, *channels, height * width],
+        _ => [1, inputs, 1],
     })
 }
 

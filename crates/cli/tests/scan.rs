@@ -1,0 +1,237 @@
+//! The command on the fixtures: verdicts, files, exit status, and words for what is wrong.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn command(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_neural-cleanse"))
+        .args(arguments)
+        .current_dir(root())
+        .env_remove("ORT_DYLIB_PATH")
+        .output()
+        .unwrap()
+}
+
+const PREPROCESSING: [&str; 6] = ["--scale", "0.00392157", "--mean", "0.2860", "--std", "0.3530"];
+
+/// Scans a fixture with the embedded engine; gives the exit status and `scan.json`.
+fn scan(model: &str, out: &Path, more: &[&str]) -> (i32, Value) {
+    let out = out.to_str().unwrap();
+    let model = format!("fixtures/{model}.onnx");
+    let mut arguments = vec!["scan", &model, "--data", "fixtures/fashion-mnist-400.npz", "--out", out];
+    arguments.extend(["--engine", "rten"]);
+    arguments.extend(PREPROCESSING);
+    arguments.extend(more);
+    let output = command(&arguments);
+    let status = output.status.code().unwrap();
+    assert!(status != 2, "{}", String::from_utf8_lossy(&output.stderr));
+    (status, report(Path::new(out)))
+}
+
+fn report(out: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(out.join("scan.json")).unwrap()).unwrap()
+}
+
+/// What the command says on standard error where it fails.
+fn complaint(arguments: &[&str]) -> String {
+    let output = command(arguments);
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{words}");
+    words
+}
+
+#[test]
+fn a_backdoored_model_is_found_with_its_target_and_trigger() {
+    let folder = tempfile::tempdir().unwrap();
+    let (status, report) = scan("fmnist_badnets", folder.path(), &[]);
+    assert_eq!(status, 1);
+    assert_eq!(report["verdict"], "backdoored");
+    assert_eq!(report["flagged_classes"], serde_json::json!([7]));
+    assert_eq!(report["schema_version"], 1);
+    assert_eq!(report["engine"]["name"], "rten");
+    assert_eq!(report["gradient_samples"], 10 * 100 * 32);
+    assert_eq!(report["model"]["input"], serde_json::json!([1, 28, 28]));
+    assert_eq!(report["model"]["sha256"].as_str().unwrap().len(), 64);
+    assert!(report["clean_accuracy"].as_f64().unwrap() > 0.85);
+    let class = &report["classes"][7];
+    assert_eq!(class["target_class"], 7);
+    assert!(class["attack_success_rate"].as_f64().unwrap() > 0.9, "{class}");
+    assert!(class["norm_l1"].as_f64().unwrap() < 40.0, "{class}");
+
+    // The reversed mask is dense where the true patch is, rows and columns 23 to 26, and thin elsewhere.
+    let mask = neural_cleanse::Trigger::read_npz(&folder.path().join("triggers/class_007.npz")).unwrap().mask;
+    let inside: f32 = mask.slice(ndarray::s![0, 23..27, 23..27]).sum();
+    let outside = mask.sum() - inside;
+    assert!(inside / 16.0 > 8.0 * outside / (784.0 - 16.0), "{inside} on the patch, {outside} elsewhere");
+    for class in 0..10 {
+        let picture = folder.path().join(format!("triggers/class_{class:03}.png"));
+        assert!(std::fs::read(picture).unwrap().starts_with(b"\x89PNG"));
+    }
+}
+
+#[test]
+fn a_clean_model_is_not_flagged() {
+    let folder = tempfile::tempdir().unwrap();
+    let (status, report) = scan("fmnist_clean", folder.path(), &[]);
+    assert_eq!((status, &report["verdict"]), (0, &Value::from("clean")), "{}", report["reason"]);
+    assert_eq!(report["flagged_classes"], serde_json::json!([]));
+    assert!(report["anomaly_index"].is_number() && report["ratio"].is_number());
+}
+
+#[test]
+fn a_model_that_ends_in_softmax_and_has_batch_normalization_is_scanned_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let (status, report) = scan("resnet_badnets", folder.path(), &["--norm", "1"]);
+    assert_eq!((status, &report["flagged_classes"]), (1, &serde_json::json!([3])), "{}", report["reason"]);
+}
+
+#[test]
+fn the_papers_rule_and_the_maximum_norm_can_be_chosen() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, report) = scan("fmnist_badnets", folder.path(), &["--rule", "mad", "--norm", "inf", "--steps", "20"]);
+    assert_eq!(report["rule"], serde_json::json!({"name": "mad", "threshold": 2.0}));
+    assert_eq!(report["parameters"]["norm"], "inf");
+    assert_eq!(report["parameters"]["steps"], 20);
+}
+
+#[test]
+fn one_seed_gives_one_result_whatever_the_threads_and_the_other_classes() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |name: &str, more: &[&str]| {
+        let out = folder.path().join(name);
+        let mut options = vec!["--steps", "15"];
+        options.extend(more);
+        let (_, mut report) = scan("resnet_badnets", &out, &options);
+        report.as_object_mut().unwrap().remove("seconds");
+        (report, std::fs::read(out.join("triggers/class_005.npz")).unwrap())
+    };
+    let (one, trigger_of_one) = run("one", &["--threads", "1"]);
+    let (two, trigger_of_two) = run("two", &["--threads", "2"]);
+    assert_eq!(one, two);
+    assert_eq!(trigger_of_one, trigger_of_two);
+    let (alone, trigger_alone) = run("alone", &["--threads", "2", "--classes", "5"]);
+    assert_eq!(trigger_alone, trigger_of_one);
+    for figure in ["norm_l1", "attack_success_rate", "steps", "converged"] {
+        assert_eq!(alone["classes"][0][figure], one["classes"][5][figure], "{figure}");
+    }
+    assert_eq!(alone["verdict"], "inconclusive");
+    let (other, _) = run("other", &["--seed", "1"]);
+    assert_ne!(other["classes"], one["classes"]);
+}
+
+#[test]
+fn a_folder_of_images_serves_as_samples() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().unwrap();
+    let mut arguments = vec!["scan", "fixtures/fmnist_badnets.onnx", "--data", "fixtures/images", "--out", out];
+    arguments.extend(PREPROCESSING);
+    arguments.extend(["--engine", "rten", "--steps", "5", "--json"]);
+    let output = command(&arguments);
+    let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(printed, report(folder.path()));
+    assert_eq!(printed["samples"], serde_json::json!({"working": 20, "held_out": 0, "labelled": true}));
+    assert_eq!(output.status.code(), Some(3), "five steps find no trigger");
+}
+
+#[test]
+fn inspect_says_what_a_model_is_and_whether_it_can_be_scanned() {
+    let output = command(&["inspect", "fixtures/resnet_clean.onnx", "--engine", "rten"]);
+    let words = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    for part in ["input: float32[batch, 1, 28, 28]", "BatchNormalization ×9", "classes:  10", "can be scanned: yes"] {
+        assert!(words.contains(part), "{part} is not in {words}");
+    }
+    let output = command(&["inspect", "crates/neural-cleanse/tests/models/arithmetic.onnx", "--engine", "rten"]);
+    let words = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{words}");
+    assert!(words.contains("can be scanned: no, "), "{words}");
+}
+
+#[test]
+fn wrong_preprocessing_is_noticed_before_the_scan() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().unwrap();
+    let wrong = ["--scale", "-1", "--mean", "0", "--std", "1", "--steps", "1", "--engine", "rten"];
+    let mut arguments =
+        vec!["scan", "fixtures/fmnist_clean.onnx", "--data", "fixtures/fashion-mnist-400.npz", "--out", out];
+    arguments.extend(wrong);
+    let words = complaint(&arguments);
+    assert!(words.contains("near the 10.0 % of chance") && words.contains("--force"), "{words}");
+    assert!(!folder.path().join("scan.json").exists());
+    arguments.push("--force");
+    assert_ne!(command(&arguments).status.code(), Some(2));
+}
+
+#[test]
+fn what_is_wrong_is_said_in_one_sentence_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let garbage = folder.path().join("garbage.onnx");
+    std::fs::write(&garbage, b"not a model").unwrap();
+    let (out, garbage) = (out.to_str().unwrap(), garbage.to_str().unwrap());
+    let model = "fixtures/fmnist_clean.onnx";
+    let data = "fixtures/fashion-mnist-400.npz";
+    let cases: [(&[&str], &str); 10] = [
+        (&["scan", "absent.onnx", "--data", data], "absent.onnx"),
+        (&["scan", garbage, "--data", data], "garbage.onnx"),
+        (&["scan", model, "--data", "absent.npz"], "absent.npz"),
+        (&["scan", model, "--data", data, "--mean", "1,2,3"], "mean has 3 numbers"),
+        (&["scan", model, "--data", data, "--patience", "0"], "patience"),
+        (&["scan", model, "--data", data, "--classes", "10"], "class 10"),
+        (&["scan", model, "--data", data, "--norm", "3"], "1, 2 or inf"),
+        (&["scan", model, "--data", data, "--threshold", "-1"], "--threshold"),
+        (&["scan", model, "--data", data, "--data-range", "5"], "two numbers"),
+        (&["scan", model, "--data", data, "--threads", "0"], "--threads"),
+    ];
+    for (arguments, part) in cases {
+        let words = complaint(&[arguments, &["--out", out]].concat());
+        assert!(words.contains(part), "{arguments:?}: {words}");
+        assert!(!words.contains("panicked"), "{arguments:?}: {words}");
+    }
+}
+
+/// Models that other people trained, where they are at hand.
+#[test]
+fn third_party_models_have_their_verdict() {
+    let shared = root().join("../shared");
+    if !shared.join("zoo/manifest.json").exists() {
+        eprintln!("skipped: no third-party models in {}", shared.display());
+        return;
+    }
+    let data = shared.join("data/mnist-t10k-images-idx3-ubyte.gz");
+    let folder = tempfile::tempdir().unwrap();
+    let manifest: Value = serde_json::from_slice(&std::fs::read(shared.join("zoo/manifest.json")).unwrap()).unwrap();
+    let wanted =
+        ["verazuo_mnist_t1.onnx", "verazuo_hist_5f33de.onnx", "ccexam_mnist_clean.onnx", "digitrec_mnist_clean.onnx"];
+    for entry in manifest.as_array().unwrap().iter().filter(|entry| wanted.contains(&entry["file"].as_str().unwrap())) {
+        let file = entry["file"].as_str().unwrap();
+        let model = shared.join("zoo").join(file);
+        let [scale, mean, std] = ["pixel_scale", "mean", "std"].map(|name| entry[name].to_string());
+        let output = command(&[
+            "scan",
+            model.to_str().unwrap(),
+            "--data",
+            data.to_str().unwrap(),
+            "--out",
+            folder.path().to_str().unwrap(),
+            "--scale",
+            &scale,
+            "--mean",
+            &mean,
+            "--std",
+            &std,
+            "--engine",
+            "rten",
+        ]);
+        let report = report(folder.path());
+        let target = entry["target"].as_u64();
+        assert_eq!(output.status.code(), Some(if target.is_some() { 1 } else { 0 }), "{file}: {}", report["reason"]);
+        assert_eq!(report["flagged_classes"], serde_json::json!(target.into_iter().collect::<Vec<_>>()), "{file}");
+    }
+}
