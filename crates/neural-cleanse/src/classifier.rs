@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ndarray::{Array2, Array4, ArrayView4, Axis, s};
-use onnx_grad::{ElementType, Graph, Model, ValueType, differentiate};
+use ndarray::{Array, Array2, Array4, ArrayView, ArrayView4, Axis, CowArray, RemoveAxis, s};
+use onnx_grad::{ElementType, Graph, Model, Tensor, ValueType, differentiate};
 
 use crate::engine::{Engine, Session};
 use crate::error::{Error, Result};
@@ -38,7 +38,7 @@ pub struct Classifier {
 }
 
 /// How many images [`Classifier::predict`] and the gradients send through the model at a time.
-const BATCH: usize = 32;
+pub(crate) const BATCH: usize = 32;
 
 impl Classifier {
     /// A classifier from a model that was read.
@@ -71,6 +71,21 @@ impl Classifier {
         }
         self.class_names = names;
         Ok(self)
+    }
+
+    /// The same classifier with another `model`, such as a repaired one: preprocessing, range of pixel values, names of
+    /// the classes, engine and threads stay.
+    ///
+    /// # Errors
+    /// As [`Classifier::new`] has them.
+    pub fn with_model(&self, model: Model) -> Result<Self> {
+        let options = ClassifierOptions {
+            preprocessing: self.network.preprocessing().clone(),
+            layout: Some(self.network.layout()),
+            value_range: Some(self.value_range),
+            class_names: Some(self.class_names.clone()),
+        };
+        Classifier::new(model, options, self.engine.clone(), self.threads)
     }
 
     /// The number of classes.
@@ -124,9 +139,24 @@ impl Classifier {
         let mut graph = Graph::new();
         let images = self.network.add_images(&mut graph, batch)?;
         let logits = self.network.append(&mut graph, &images)?;
-        graph.add_output(&logits)?;
-        let session = self.engine.compile(&graph.to_model_bytes("predict")?, threads)?;
-        Ok(Predictor { session, logits, batch, image_shape: self.image_shape(), classes: self.classes() })
+        Predictor::compile(&*self.engine, graph, &images, &logits, threads)
+    }
+
+    /// Whether the filter in the model, if there is one, abstains from each of `images` `[N, C, H, W]`; `None` where
+    /// the model has none.
+    pub fn embedded_abstain(&self, images: ArrayView4<'_, f32>) -> Result<Option<Vec<bool>>> {
+        let Some(output) = self.network.abstain() else {
+            return Ok(None);
+        };
+        let batch = self.network.batch(BATCH);
+        let mut graph = Graph::new();
+        let input = self.network.add_images(&mut graph, batch)?;
+        let abstain = self.network.append_value(&mut graph, &input, output)?;
+        let number = graph.apply("Cast", &[&abstain], [("to", 1)])?;
+        let column = graph.constant(Tensor::ints(&[batch as i64, 1]));
+        let column = graph.apply("Reshape", &[&number, &column], ())?;
+        let mut predictor = Predictor::compile(&*self.engine, graph, &input, &column, self.threads)?;
+        Ok(Some(predictor.predict(images)?.iter().map(|&abstain| abstain > 0.5).collect()))
     }
 
     /// The gradient, with respect to raw pixel values, of each image's cross-entropy towards its
@@ -211,36 +241,67 @@ impl std::fmt::Debug for Classifier {
     }
 }
 
-/// A compiled forward pass.
+/// A compiled forward pass: of the whole classifier, or from and to values within it.
 pub struct Predictor {
     session: Box<dyn Session>,
-    logits: String,
+    input: String,
+    output: String,
     batch: usize,
-    image_shape: [usize; 3],
-    classes: usize,
+    sample_shape: Vec<usize>,
+    width: usize,
 }
 
 impl Predictor {
-    /// The logits `[N, classes]` of `images` `[N, C, H, W]`.
-    pub fn predict(&mut self, images: ArrayView4<'_, f32>) -> Result<Array2<f32>> {
-        if images.shape()[1..] != self.image_shape {
+    /// Compiles `graph` from its only input `[batch, ...]` to its value `output` `[batch, width]`.
+    pub(crate) fn compile(
+        engine: &dyn Engine,
+        mut graph: Graph,
+        input: &str,
+        output: &str,
+        threads: usize,
+    ) -> Result<Self> {
+        graph.set_outputs(&[output])?;
+        let (taken, given) = (graph.shape(input)?, graph.shape(output)?);
+        let (&[batch, ref sample_shape @ ..], &[rows, width]) = (taken, given) else {
+            return Err(Error::Classifier(format!(
+                "{taken:?} is made into {given:?}, which is not one row for one image"
+            )));
+        };
+        if rows != batch {
+            return Err(Error::Classifier(format!("the model makes {rows} rows of {batch} images")));
+        }
+        let sample_shape = sample_shape.to_vec();
+        Ok(Predictor {
+            session: engine.compile(&graph.to_model_bytes("predict")?, threads)?,
+            input: input.to_owned(),
+            output: output.to_owned(),
+            batch,
+            sample_shape,
+            width,
+        })
+    }
+
+    /// The logits `[N, classes]` of `images` `[N, C, H, W]`; of a pass to another value, that value.
+    pub fn predict<D: RemoveAxis>(&mut self, images: ArrayView<'_, f32, D>) -> Result<Array2<f32>> {
+        let images = images.into_dyn();
+        if images.shape()[1..] != self.sample_shape {
             return Err(Error::Classifier(format!(
                 "images of shape {:?} for a model that takes {:?}",
                 &images.shape()[1..],
-                self.image_shape
+                self.sample_shape
             )));
         }
-        let mut logits = Array2::zeros((images.len_of(Axis(0)), self.classes));
+        let mut result = Array2::zeros((images.len_of(Axis(0)), self.width));
         for (batch, mut rows) in
-            images.axis_chunks_iter(Axis(0), self.batch).zip(logits.axis_chunks_iter_mut(Axis(0), self.batch))
+            images.axis_chunks_iter(Axis(0), self.batch).zip(result.axis_chunks_iter_mut(Axis(0), self.batch))
         {
             let count = batch.len_of(Axis(0));
             let batch = padded(batch, self.batch);
-            let outputs = self.session.run(&[("images", batch.view().into_dyn())], &[&self.logits])?;
+            let outputs = self.session.run(&[(&self.input, batch.view())], &[&self.output])?;
             let output = outputs.first().ok_or_else(|| Error::Classifier("no logits came back".into()))?;
             rows.assign(&output.slice_axis(Axis(0), (0..count).into()));
         }
-        Ok(logits)
+        Ok(result)
     }
 }
 
@@ -268,14 +329,14 @@ pub(crate) fn one_hot(labels: &[usize], classes: usize) -> Array2<f32> {
 }
 
 /// `images` with zeros after them, so that there are `batch`.
-fn padded(images: ArrayView4<'_, f32>, batch: usize) -> ndarray::CowArray<'_, f32, ndarray::Ix4> {
+fn padded<D: RemoveAxis>(images: ArrayView<'_, f32, D>, batch: usize) -> CowArray<'_, f32, D> {
     let count = images.len_of(Axis(0));
     if count == batch {
         return images.into();
     }
     let mut shape = images.raw_dim();
     shape[0] = batch;
-    let mut whole = Array4::zeros(shape);
-    whole.slice_mut(s![..count, .., .., ..]).assign(&images);
+    let mut whole = Array::zeros(shape);
+    whole.slice_axis_mut(Axis(0), (0..count).into()).assign(&images);
     whole.into()
 }

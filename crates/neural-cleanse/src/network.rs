@@ -7,7 +7,7 @@ use crate::preprocessing::{Layout, Preprocessing};
 
 /// The batch for which a model is imported to see what it takes and gives; one, and the axis could not be told from
 /// others of extent 1.
-const PROBE_BATCH: usize = 2;
+pub(crate) const PROBE_BATCH: usize = 2;
 
 /// A model as a function from raw images to logits, for any batch size, to be built into graphs.
 pub struct Network {
@@ -15,8 +15,10 @@ pub struct Network {
     preprocessing: Preprocessing,
     layout: Layout,
     image_shape: [usize; 3],
+    scores: String,
     classes: usize,
     ends_in_softmax: bool,
+    abstain: Option<String>,
     fixed_batch: Option<usize>,
 }
 
@@ -24,9 +26,10 @@ impl Network {
     /// Reads off the model what it takes and what it gives.
     ///
     /// # Errors
-    /// If it is not a classifier of images: one input of four axes, one output of one score a class.
+    /// If it is not a classifier of images: one input of four axes, one floating-point output of one score a class.
+    /// Outputs of other types, such as the predicted label, are ignored.
     pub fn new(model: Model, preprocessing: Preprocessing, layout: Option<Layout>) -> Result<Self> {
-        let graph = import(&model, PROBE_BATCH)?;
+        let mut graph = import(&model, PROBE_BATCH, None)?;
         let [input] = graph.inputs() else {
             return Err(Error::Classifier(format!(
                 "the model has {} inputs ({}): a classifier of images has one",
@@ -37,14 +40,8 @@ impl Network {
         let (layout, image_shape) = read_input(input, graph.shape(input)?, layout)?;
         let batch = graph.shape(input)?[0];
         preprocessing.affine(image_shape[0])?;
-        let [output] = graph.outputs() else {
-            return Err(Error::Classifier(format!(
-                "the model has {} outputs ({}): a classifier has one",
-                graph.outputs().len(),
-                graph.outputs().join(", ")
-            )));
-        };
-        let scores = graph.value_type(output)?;
+        let output = scores_output(&graph)?.to_owned();
+        let scores = graph.value_type(&output)?;
         let classes = scores.len() / batch.max(1);
         let fits = scores.shape.first() == Some(&batch) && scores.shape[1..].contains(&classes);
         if !fits || classes < 2 || classes * batch != scores.len() {
@@ -52,9 +49,21 @@ impl Network {
                 "output `{output}` is {scores} for {batch} image(s): a classifier gives one score for each of two or more classes"
             )));
         }
+        let abstain = abstain_output(&graph)?;
+        graph.set_outputs(&[&output])?;
         let ends_in_softmax = trailing_softmax(&graph).is_some();
         let fixed_batch = (batch != PROBE_BATCH).then_some(batch);
-        Ok(Network { model, preprocessing, layout, image_shape, classes, ends_in_softmax, fixed_batch })
+        Ok(Network {
+            model,
+            preprocessing,
+            layout,
+            image_shape,
+            scores: output,
+            classes,
+            ends_in_softmax,
+            abstain,
+            fixed_batch,
+        })
     }
 
     /// The model as it was read.
@@ -87,6 +96,11 @@ impl Network {
         self.ends_in_softmax
     }
 
+    /// The name of the output by which a filter in the model says, for each image, whether to abstain.
+    pub fn abstain(&self) -> Option<&str> {
+        self.abstain.as_deref()
+    }
+
     /// The number of images that go through the model at a time where `wanted` are asked for: that many, unless
     /// the model was exported for a fixed number and works with no other.
     pub fn batch(&self, wanted: usize) -> usize {
@@ -105,6 +119,35 @@ impl Network {
     /// allows.
     pub fn append(&self, graph: &mut Graph, images: &str) -> Result<String> {
         let batch = graph.shape(images)?[0];
+        let model = without_trailing_softmax(import(&self.model, batch, Some(&self.scores))?)?;
+        let scores = self.splice(graph, images, &model)?;
+        self.logits(graph, &scores, batch)
+    }
+
+    /// Appends preprocessing and what of the model is needed for its value called `value`, from the raw images
+    /// `[batch, C, H, W]` called `images` to that value, whose name in `graph` is returned.
+    pub fn append_value(&self, graph: &mut Graph, images: &str, value: &str) -> Result<String> {
+        let batch = graph.shape(images)?[0];
+        self.splice(graph, images, &import(&self.model, batch, Some(value))?)
+    }
+
+    /// Appends what of the model follows its value called `value`, which is called `here` in `graph`, to the
+    /// logits `[batch, classes]`, whose name is returned.
+    pub fn append_after(&self, graph: &mut Graph, here: &str, value: &str) -> Result<String> {
+        let batch = graph.shape(here)?.first().copied().unwrap_or(1);
+        let mut whole = Graph::import(&self.model, &import_options(batch))?;
+        whole.set_outputs(&[&self.scores])?;
+        let rest = without_trailing_softmax(simplify(whole.after(value)?)?)?;
+        let outputs = graph.splice(&rest, &[(value, here)])?;
+        self.logits(graph, &outputs[0], batch)
+    }
+
+    /// The shape of the model's value called `value` for `batch` images.
+    pub fn shape_of(&self, value: &str, batch: usize) -> Result<Vec<usize>> {
+        Ok(Graph::import(&self.model, &import_options(batch))?.shape(value)?.to_vec())
+    }
+
+    fn splice(&self, graph: &mut Graph, images: &str, model: &Graph) -> Result<String> {
         let channels = self.image_shape[0];
         let (factor, offset) = self.preprocessing.affine(channels)?;
         let mut constant =
@@ -115,16 +158,69 @@ impl Network {
         if self.layout == Layout::Nhwc {
             input = graph.apply("Transpose", &[&input], [("perm", &[0i64, 2, 3, 1][..])])?;
         }
-        let model = without_trailing_softmax(import(&self.model, batch)?)?;
-        let outputs = graph.splice(&model, &[(&model.inputs()[0], &input)])?;
+        let outputs = graph.splice(model, &[(&model.inputs()[0], &input)])?;
+        Ok(outputs[0].clone())
+    }
+
+    fn logits(&self, graph: &mut Graph, scores: &str, batch: usize) -> Result<String> {
         let shape = graph.constant(Tensor::ints(&[batch as i64, self.classes as i64]));
-        Ok(graph.apply("Reshape", &[&outputs[0], &shape], ())?)
+        Ok(graph.apply("Reshape", &[scores, &shape], ())?)
     }
 }
 
-fn import(model: &Model, batch: usize) -> Result<Graph> {
-    let options = ImportOptions { batch, input_shapes: BTreeMap::new(), fold_weights: true };
-    Ok(simplify(Graph::import(model, &options)?)?)
+fn import_options(batch: usize) -> ImportOptions {
+    ImportOptions { batch, input_shapes: BTreeMap::new(), fold_weights: true }
+}
+
+/// The simplified graph of `model`, with its own outputs or with the value called `output` as its only one.
+fn import(model: &Model, batch: usize, output: Option<&str>) -> Result<Graph> {
+    let mut graph = Graph::import(model, &import_options(batch))?;
+    if let Some(output) = output {
+        graph.set_outputs(&[output])?;
+    }
+    Ok(simplify(graph.without_dead_nodes())?)
+}
+
+/// The output with the scores of the classes: the only one of a floating-point type.
+pub(crate) fn scores_output(graph: &Graph) -> Result<&str> {
+    let mut floats = Vec::new();
+    for output in graph.outputs() {
+        if graph.element(output)?.is_float() {
+            floats.push(output.as_str());
+        }
+    }
+    match floats[..] {
+        [output] => Ok(output),
+        [] => Err(Error::Classifier(format!(
+            "none of the model's outputs ({}) is of a floating-point type: a classifier gives a score for each class",
+            graph.outputs().join(", ")
+        ))),
+        _ => Err(Error::Classifier(format!(
+            "the model has {} floating-point outputs ({}): a classifier has one",
+            floats.len(),
+            floats.join(", ")
+        ))),
+    }
+}
+
+/// What an embedded filter's output is called, unless the model has such a value already.
+pub(crate) const ABSTAIN: &str = "abstain";
+
+/// Whether `model` has the output of a filter.
+pub(crate) fn has_abstain(model: &Model) -> Result<bool> {
+    Ok(abstain_output(&Graph::import(model, &import_options(PROBE_BATCH))?)?.is_some())
+}
+
+/// The output of a filter in a model: bool `[N]`, called [`ABSTAIN`] or that with a number.
+fn abstain_output(graph: &Graph) -> Result<Option<String>> {
+    for output in graph.outputs() {
+        let is_named = output.strip_prefix(ABSTAIN).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let ty = graph.value_type(output)?;
+        if is_named && ty.element == ElementType::Bool && ty.rank() == 1 {
+            return Ok(Some(output.clone()));
+        }
+    }
+    Ok(None)
 }
 
 fn read_input(name: &str, shape: &[usize], layout: Option<Layout>) -> Result<(Layout, [usize; 3])> {

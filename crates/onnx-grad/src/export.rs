@@ -67,7 +67,8 @@ fn window_defaults(node: &Node, data: &[usize], weights: Option<&[usize]>) -> Ve
     missing.filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
-fn attribute(name: &str, value: &Attribute) -> AttributeProto {
+/// The message for an attribute.
+pub(crate) fn attribute(name: &str, value: &Attribute) -> AttributeProto {
     let mut proto = AttributeProto { name: Some(name.to_owned()), ..AttributeProto::default() };
     let bytes = |text: &String| text.clone().into_bytes();
     let kind = match value {

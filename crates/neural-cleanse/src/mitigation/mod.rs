@@ -1,5 +1,17 @@
 //! Repair: unlearning, pruning and filtering (paper §VI).
 
+mod discriminant;
+mod embedding;
+mod filtering;
+mod penultimate;
+mod pruning;
+mod ranking;
+
+pub use embedding::embed_filter;
+pub use filtering::{Filter, Filtering, Profile, ProfileKind};
+pub use penultimate::Penultimate;
+pub use pruning::{Pruning, PruningOutcome, PruningStep, Stopped, prune};
+
 use crate::trigger::Trigger;
 
 /// A backdoor that was found: the trigger and the class that it leads to.
