@@ -63,6 +63,21 @@ impl Classifier {
         Ok(Classifier { network, value_range, class_names, engine, threads, predictor: Mutex::new(None) })
     }
 
+    /// The same classifier with another `model`, such as a repaired one: preprocessing, range of pixel values, names of
+    /// the classes, engine and threads stay.
+    ///
+    /// # Errors
+    /// As [`Classifier::new`] has them.
+    pub fn with_model(&self, model: Model) -> Result<Self> {
+        let options = ClassifierOptions {
+            preprocessing: self.network.preprocessing().clone(),
+            layout: Some(self.network.layout()),
+            value_range: Some(self.value_range),
+            class_names: Some(self.class_names.clone()),
+        };
+        Classifier::new(model, options, self.engine.clone(), self.threads)
+    }
+
     /// The number of classes.
     pub fn classes(&self) -> usize {
         self.network.classes()
