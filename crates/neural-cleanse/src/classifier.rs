@@ -184,13 +184,15 @@ impl Classifier {
             batch_weights.slice_mut(s![..count, ..]).assign(&weights.slice(s![start..start + count, ..]));
             let inputs = [(&*input, batch.view().into_dyn()), ("weights", batch_weights.view().into_dyn())];
             let outputs = session.run(&inputs, &[&gradients.names[0]])?;
-            let gradient = outputs.into_iter().next().ok_or_else(|| Error::Classifier("no gradient came back".into()))?;
+            let gradient =
+                outputs.into_iter().next().ok_or_else(|| Error::Classifier("no gradient came back".into()))?;
             result.slice_mut(rows).assign(&gradient.slice_axis(Axis(0), (0..count).into()));
         }
         Ok(result)
     }
 
-    fn check_labels(&self, labels: &[usize], images: usize) -> Result<()> {
+    /// Checks that there is one label for each image and that it is one of the classes.
+    pub(crate) fn check_labels(&self, labels: &[usize], images: usize) -> Result<()> {
         if labels.len() != images {
             return Err(Error::Classifier(format!("{} labels for {images} images", labels.len())));
         }

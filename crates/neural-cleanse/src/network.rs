@@ -1,9 +1,11 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use onnx_grad::{ElementType, Graph, ImportOptions, Model, Node, Tensor, ValueType, simplify};
 
 use crate::error::{Error, Result};
 use crate::preprocessing::{Layout, Preprocessing};
+use crate::trainable::{Layers, trainable_initializers};
 
 /// A model as a function from raw images to logits, for any batch size, to be built into graphs.
 pub struct Network {
@@ -13,6 +15,17 @@ pub struct Network {
     image_shape: [usize; 3],
     classes: usize,
     ends_in_softmax: bool,
+}
+
+/// A weight of a model that a graph takes as an input.
+#[derive(Debug, Clone)]
+pub struct TrainableWeight {
+    /// The initializer of the model.
+    pub name: String,
+    /// The input of the graph.
+    pub input: String,
+    /// What the model has for it, in float32 whatever it is stored as.
+    pub tensor: Arc<Tensor>,
 }
 
 impl Network {
@@ -89,18 +102,56 @@ impl Network {
     /// Appends preprocessing and model to `graph`, from the raw images `[batch, C, H, W]` called
     /// `images` to the logits `[batch, classes]`, whose name is returned.
     pub fn append(&self, graph: &mut Graph, images: &str) -> Result<String> {
+        let model = import(&self.model, graph.shape(images)?[0])?;
+        self.append_model(graph, images, model, &[])
+    }
+
+    /// As [`append`](Self::append), with the weights of `layers` as further inputs of `graph` instead of constants.
+    pub fn append_trainable(
+        &self,
+        graph: &mut Graph,
+        images: &str,
+        layers: Layers,
+    ) -> Result<(String, Vec<TrainableWeight>)> {
         let batch = graph.shape(images)?[0];
-        let channels = self.image_shape[0];
+        let options = ImportOptions { batch, input_shapes: BTreeMap::new(), fold_weights: false };
+        let mut model = Graph::import(&self.model, &options)?;
+        let mut weights = Vec::new();
+        for name in trainable_initializers(&model, layers) {
+            // A constant that the import has computed is none of the model's.
+            if self.model.initializer(&name).is_ok() {
+                let tensor = model.initializer_to_input(&name)?;
+                let input = graph.fresh_name(&name);
+                graph.add_input(&input, tensor.value_type())?;
+                weights.push(TrainableWeight { name, input, tensor });
+            }
+        }
+        // The weights being inputs by now, this leaves them alone.
+        let logits = self.append_model(graph, images, simplify(model)?, &weights)?;
+        Ok((logits, weights))
+    }
+
+    fn append_model(
+        &self,
+        graph: &mut Graph,
+        images: &str,
+        model: Graph,
+        weights: &[TrainableWeight],
+    ) -> Result<String> {
+        let [batch, channels] = [graph.shape(images)?[0], self.image_shape[0]];
         let (factor, offset) = self.preprocessing.affine(channels)?;
-        let mut constant = |values: &[f64]| graph.constant(Tensor::floats(ElementType::F32, [1, channels, 1, 1], values));
+        let mut constant =
+            |values: &[f64]| graph.constant(Tensor::floats(ElementType::F32, [1, channels, 1, 1], values));
         let (factor, offset) = (constant(&factor), constant(&offset));
         let scaled = graph.apply("Mul", &[images, &factor], ())?;
         let mut input = graph.apply("Add", &[&scaled, &offset], ())?;
         if self.layout == Layout::Nhwc {
             input = graph.apply("Transpose", &[&input], [("perm", &[0i64, 2, 3, 1][..])])?;
         }
-        let model = without_trailing_softmax(import(&self.model, batch)?)?;
-        let outputs = graph.splice(&model, &[(&model.inputs()[0], &input)])?;
+        let model = without_trailing_softmax(model)?;
+        let mut bindings = vec![(model.inputs()[0].as_str(), input.as_str())];
+        bindings.extend(weights.iter().map(|weight| (weight.name.as_str(), weight.input.as_str())));
+        let outputs = graph.splice(&model, &bindings)?;
         let shape = graph.constant(Tensor::ints(&[batch as i64, self.classes as i64]));
         Ok(graph.apply("Reshape", &[&outputs[0], &shape], ())?)
     }

@@ -1,5 +1,10 @@
 //! Repair: unlearning, pruning and filtering (paper §VI).
 
+mod fine_tuning;
+mod unlearning;
+
+pub use unlearning::{Unlearning, UnlearningStep, unlearn};
+
 use crate::trigger::Trigger;
 
 /// A backdoor that was found: the trigger and the class that it leads to.
