@@ -1,7 +1,9 @@
 //! The `neural-cleanse` command.
 
 mod inspect;
+mod mitigate;
 mod options;
+mod predict;
 mod progress;
 mod scan;
 mod table;
@@ -10,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Find backdoors in image classifiers (Neural Cleanse, Wang et al., IEEE S&P 2019).
+/// Find and remove backdoors in image classifiers (Neural Cleanse, Wang et al., IEEE S&P 2019).
 ///
 /// Models are ONNX files, from any framework. The model is run in memory-safe code unless another engine is chosen.
 #[derive(Parser)]
@@ -23,6 +25,8 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Scan(Box<scan::ScanArguments>),
+    Mitigate(Box<mitigate::MitigateArguments>),
+    Predict(predict::PredictArguments),
     Inspect(inspect::InspectArguments),
 }
 
@@ -32,6 +36,8 @@ const ERROR: u8 = 2;
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Scan(arguments) => scan::run(&arguments),
+        Command::Mitigate(arguments) => mitigate::run(&arguments),
+        Command::Predict(arguments) => predict::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
     };
     match result {

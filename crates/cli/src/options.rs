@@ -74,7 +74,7 @@ fn pixel_range(text: &str) -> Result<(f32, f32), String> {
 impl ModelArguments {
     /// Reads the model.
     pub fn read(&self) -> anyhow::Result<Model> {
-        Model::read(&self.model).with_context(|| self.model.display().to_string())
+        Ok(Model::read(&self.model)?)
     }
 
     /// Reads the model and makes it a classifier; says on standard error what runs it.

@@ -218,7 +218,8 @@ impl Classifier {
         Ok(result)
     }
 
-    fn check_labels(&self, labels: &[usize], images: usize) -> Result<()> {
+    /// Checks that there is one label for each image and that it is one of the classes.
+    pub(crate) fn check_labels(&self, labels: &[usize], images: usize) -> Result<()> {
         if labels.len() != images {
             return Err(Error::Classifier(format!("{} labels for {images} images", labels.len())));
         }

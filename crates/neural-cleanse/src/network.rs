@@ -1,9 +1,11 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use onnx_grad::{ElementType, Graph, ImportOptions, Model, Node, Tensor, ValueType, simplify};
 
 use crate::error::{Error, Result};
 use crate::preprocessing::{Layout, Preprocessing};
+use crate::trainable::{Layers, trainable_initializers};
 
 /// The batch for which a model is imported to see what it takes and gives; one, and the axis could not be told from
 /// others of extent 1.
@@ -20,6 +22,17 @@ pub struct Network {
     ends_in_softmax: bool,
     abstain: Option<String>,
     fixed_batch: Option<usize>,
+}
+
+/// A weight of a model that a graph takes as an input.
+#[derive(Debug, Clone)]
+pub struct TrainableWeight {
+    /// The initializer of the model.
+    pub name: String,
+    /// The input of the graph.
+    pub input: String,
+    /// What the model has for it, in float32 whatever it is stored as.
+    pub tensor: Arc<Tensor>,
 }
 
 impl Network {
@@ -120,15 +133,42 @@ impl Network {
     pub fn append(&self, graph: &mut Graph, images: &str) -> Result<String> {
         let batch = graph.shape(images)?[0];
         let model = without_trailing_softmax(import(&self.model, batch, Some(&self.scores))?)?;
-        let scores = self.splice(graph, images, &model)?;
+        let scores = self.splice(graph, images, &model, &[])?;
         self.logits(graph, &scores, batch)
+    }
+
+    /// As [`append`](Self::append), with the weights of `layers` as further inputs of `graph` instead of constants.
+    pub fn append_trainable(
+        &self,
+        graph: &mut Graph,
+        images: &str,
+        layers: Layers,
+    ) -> Result<(String, Vec<TrainableWeight>)> {
+        let batch = graph.shape(images)?[0];
+        let options = ImportOptions { fold_weights: false, ..import_options(batch) };
+        let mut model = Graph::import(&self.model, &options)?;
+        model.set_outputs(&[&self.scores])?;
+        let mut weights = Vec::new();
+        for name in trainable_initializers(&model, layers) {
+            // A constant that the import has computed is none of the model's.
+            if self.model.initializer(&name).is_ok() {
+                let tensor = model.initializer_to_input(&name)?;
+                let input = graph.fresh_name(&name);
+                graph.add_input(&input, tensor.value_type())?;
+                weights.push(TrainableWeight { name, input, tensor });
+            }
+        }
+        // The weights being inputs by now, this leaves them alone.
+        let model = without_trailing_softmax(simplify(model)?)?;
+        let scores = self.splice(graph, images, &model, &weights)?;
+        Ok((self.logits(graph, &scores, batch)?, weights))
     }
 
     /// Appends preprocessing and what of the model is needed for its value called `value`, from the raw images
     /// `[batch, C, H, W]` called `images` to that value, whose name in `graph` is returned.
     pub fn append_value(&self, graph: &mut Graph, images: &str, value: &str) -> Result<String> {
         let batch = graph.shape(images)?[0];
-        self.splice(graph, images, &import(&self.model, batch, Some(value))?)
+        self.splice(graph, images, &import(&self.model, batch, Some(value))?, &[])
     }
 
     /// Appends what of the model follows its value called `value`, which is called `here` in `graph`, to the
@@ -147,7 +187,7 @@ impl Network {
         Ok(Graph::import(&self.model, &import_options(batch))?.shape(value)?.to_vec())
     }
 
-    fn splice(&self, graph: &mut Graph, images: &str, model: &Graph) -> Result<String> {
+    fn splice(&self, graph: &mut Graph, images: &str, model: &Graph, weights: &[TrainableWeight]) -> Result<String> {
         let channels = self.image_shape[0];
         let (factor, offset) = self.preprocessing.affine(channels)?;
         let mut constant =
@@ -158,7 +198,9 @@ impl Network {
         if self.layout == Layout::Nhwc {
             input = graph.apply("Transpose", &[&input], [("perm", &[0i64, 2, 3, 1][..])])?;
         }
-        let outputs = graph.splice(model, &[(&model.inputs()[0], &input)])?;
+        let mut bindings = vec![(model.inputs()[0].as_str(), input.as_str())];
+        bindings.extend(weights.iter().map(|weight| (weight.name.as_str(), weight.input.as_str())));
+        let outputs = graph.splice(model, &bindings)?;
         Ok(outputs[0].clone())
     }
 

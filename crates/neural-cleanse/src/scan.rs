@@ -10,6 +10,7 @@ use crate::data::Samples;
 use crate::detection::{self, Detection, FurtherLooks, Rule, Statistics};
 use crate::error::{Error, Result};
 use crate::inversion::{CleanSet, Config, Inversion, Norm, Objective, Step, invert};
+use crate::mitigation::Backdoor;
 use crate::trigger::Trigger;
 
 /// What to scan for.
@@ -82,6 +83,16 @@ pub struct Scan {
 }
 
 impl Scan {
+    /// The backdoors that were found: the flagged classes with their triggers.
+    pub fn backdoors(&self) -> Vec<Backdoor> {
+        let flagged = |class: &&ClassScan| self.flagged_classes.contains(&class.inversion.target_class);
+        let backdoor = |class: &ClassScan| Backdoor {
+            target_class: class.inversion.target_class,
+            trigger: class.inversion.trigger.clone(),
+        };
+        self.classes.iter().filter(flagged).map(backdoor).collect()
+    }
+
     /// The class with the smallest trigger.
     pub fn smallest(&self) -> Option<&ClassScan> {
         self.statistics.smallest().map(|i| &self.classes[i])
@@ -112,7 +123,7 @@ const FURTHER_LOOKS: u64 = 2;
 const FEWEST_TO_HOLD_OUT: usize = 64;
 
 /// The part of the samples that is held out to measure the attack success rates.
-const HELD_OUT_PART: usize = 5;
+pub(crate) const HELD_OUT_PART: usize = 5;
 
 /// Scans `classifier` with clean `samples`.
 ///

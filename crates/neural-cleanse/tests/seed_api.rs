@@ -31,7 +31,7 @@ fn a_transformed_classifier_finds_the_backdoor() {
 
     let scan = cleanse.outlier_detection(x_val.view(), Some(&y_val)).unwrap();
     assert_eq!((scan.detection.verdict, scan.flagged_classes), (Verdict::Backdoored, vec![7]));
-    assert_eq!(cleanse.predict(x_val.view()).unwrap().shape(), [400, 10]);
+    assert_eq!(cleanse.predict(x_val.view()).unwrap().logits.shape(), [400, 10]);
 }
 
 #[test]

@@ -1,9 +1,7 @@
 //! Trigger inversion: the smallest trigger that sends images to a target class (paper §III).
 
-mod adam;
 mod config;
 mod cost;
-mod minibatches;
 mod norm;
 mod objective;
 mod variables;
@@ -22,8 +20,8 @@ pub use objective::{Evaluation, Objective};
 
 use crate::classifier::classes_of;
 use crate::error::{Error, Result};
+use crate::minibatches::Minibatches;
 use crate::trigger::Trigger;
-use minibatches::Minibatches;
 use variables::TriggerVariables;
 
 /// Clean images with the classes that they belong to.

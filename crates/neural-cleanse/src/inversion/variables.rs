@@ -2,16 +2,20 @@ use ndarray::Array3;
 use rand::{Rng, RngExt};
 
 use super::Norm;
-use super::adam::Adam;
 use super::config::Config;
 use super::objective::Evaluation;
+use crate::optimiser::{Adam, Descent};
 use crate::trigger::Trigger;
+
+/// The moments that the official code has Adam keep.
+const BETAS: (f64, f64) = (0.5, 0.9);
 
 /// The unconstrained variables behind a trigger, `mask = tanh(a)/2 + 1/2` and the pattern likewise, rescaled
 /// to the range of pixel values; and the optimiser that moves them.
 pub struct TriggerVariables {
     values: Vec<f64>,
-    adam: Adam,
+    adam: Adam<f64>,
+    learning_rate: f64,
     mask_shape: [usize; 3],
     image_shape: [usize; 3],
     value_range: (f32, f32),
@@ -26,8 +30,8 @@ impl TriggerVariables {
         let pattern_len: usize = image_shape.iter().product();
         let mut values = vec![unconstrained(config.initial_mask); mask_len];
         values.extend((0..pattern_len).map(|_| unconstrained(rng.random_range(0.01..0.99))));
-        let adam = Adam::new(config.learning_rate, values.len());
-        TriggerVariables { values, adam, mask_shape, image_shape, value_range }
+        let adam = Adam::new(BETAS, values.len());
+        TriggerVariables { values, adam, learning_rate: config.learning_rate, mask_shape, image_shape, value_range }
     }
 
     /// The trigger that the variables stand for.
@@ -54,7 +58,7 @@ impl TriggerVariables {
         let by_pattern = evaluation.pattern_gradient.iter().map(|&g| f64::from(g) * scale);
         let gradient: Vec<f64> =
             by_mask.chain(by_pattern).zip(&self.values).map(|(gradient, &value)| gradient * slope(value)).collect();
-        self.adam.step(&mut self.values, &gradient);
+        self.adam.step(self.learning_rate, &mut self.values, &gradient);
     }
 }
 

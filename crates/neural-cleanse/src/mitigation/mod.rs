@@ -3,15 +3,30 @@
 mod discriminant;
 mod embedding;
 mod filtering;
+mod fine_tuning;
 mod penultimate;
 mod pruning;
 mod ranking;
+mod unlearning;
 
+pub use crate::optimiser::Optimiser;
+pub use crate::trainable::Layers;
 pub use embedding::embed_filter;
 pub use filtering::{Filter, Filtering, Profile, ProfileKind};
 pub use penultimate::Penultimate;
 pub use pruning::{Pruning, PruningOutcome, PruningStep, Stopped, prune};
+pub use unlearning::{Unlearning, UnlearningStep, unlearn};
 
+use std::ops::ControlFlow;
+
+use ndarray::ArrayView4;
+use onnx_grad::Model;
+use serde::{Deserialize, Serialize};
+
+use crate::classifier::{Classifier, classes_of};
+use crate::error::Result;
+use crate::inversion::CleanSet;
+use crate::scan::attack_success_rate;
 use crate::trigger::Trigger;
 
 /// A backdoor that was found: the trigger and the class that it leads to.
@@ -21,4 +36,193 @@ pub struct Backdoor {
     pub target_class: usize,
     /// The trigger, reversed or true.
     pub trigger: Trigger,
+}
+
+/// One way to repair a model.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Mitigation {
+    /// Fine-tune the model on stamped images under their true labels.
+    Unlearning(Unlearning),
+    /// Take away the neurons that respond to the trigger.
+    Pruning(Pruning),
+    /// Leave the model as it is, and abstain on inputs whose neurons respond as to the trigger.
+    Filtering(Filtering),
+}
+
+impl Mitigation {
+    /// Checks that every parameter is in its range.
+    ///
+    /// # Errors
+    /// A sentence which names the first parameter that is not.
+    pub fn validate(&self) -> Result<(), String> {
+        match self {
+            Mitigation::Unlearning(options) => options.validate(),
+            Mitigation::Pruning(options) => options.validate(),
+            Mitigation::Filtering(options) => options.validate(),
+        }
+    }
+
+    /// The method's name, as on the command line.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Mitigation::Unlearning(_) => "unlearning",
+            Mitigation::Pruning(_) => "pruning",
+            Mitigation::Filtering(_) => "filtering",
+        }
+    }
+}
+
+/// How a model does on images that no method worked on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// The share of clean images that are classified as labelled, in 0..=1. Abstaining is not counted against it.
+    pub clean_accuracy: f64,
+    /// For each backdoor, the share of images outside the target class that the reversed trigger sends there, in 0..=1. An
+    /// input that the filter abstains on is not sent there.
+    pub attack_success_rates: Vec<f64>,
+    /// The same of the true trigger, if it is known.
+    pub true_attack_success_rate: Option<f64>,
+    /// The share of clean images that the filter abstains on; `None` without a filter.
+    pub false_positive_rate: Option<f64>,
+    /// The share of triggered images that the filter lets through, by the true trigger if it is known and otherwise the worst
+    /// of the reversed ones; `None` without a filter.
+    pub false_negative_rate: Option<f64>,
+}
+
+/// What one method came to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The method's name.
+    pub method: String,
+    /// In words: how much was changed, and why it ended there.
+    pub summary: String,
+    /// How the model does after it, and after those before it.
+    pub after: Measurement,
+}
+
+/// A repaired model.
+#[derive(Debug)]
+pub struct Repair {
+    /// The model: the user's own but for the weights that changed.
+    pub model: Model,
+    /// The filter, if one was made.
+    pub filter: Option<Filter>,
+    /// How the model did before.
+    pub before: Measurement,
+    /// What each method came to, in order.
+    pub outcomes: Vec<Outcome>,
+}
+
+impl Repair {
+    /// How the model does after all methods.
+    pub fn after(&self) -> &Measurement {
+        self.outcomes.last().map_or(&self.before, |outcome| &outcome.after)
+    }
+
+    /// By how much clean accuracy fell, in 0..=1; negative if it rose.
+    pub fn accuracy_drop(&self) -> f64 {
+        self.before.clean_accuracy - self.after().clean_accuracy
+    }
+}
+
+/// Repairs `classifier`, which has `backdoors`, by `methods` in their order.
+///
+/// The methods work on `working` alone; what is reported is measured on `unseen`, with the reversed triggers and with the
+/// true one where it is known. `observe` is told how far each method is, as a share in 0..=1, and may stop the work.
+///
+/// # Errors
+/// If a method cannot be applied to the model, the engine fails, or `observe` says to stop.
+pub fn mitigate(
+    classifier: &Classifier,
+    backdoors: &[Backdoor],
+    true_backdoor: Option<&Backdoor>,
+    working: &CleanSet,
+    unseen: &CleanSet,
+    methods: &[Mitigation],
+    observe: &mut dyn FnMut(&Mitigation, f64) -> ControlFlow<()>,
+) -> Result<Repair> {
+    let measure = |classifier: &Classifier, filter: Option<&Filter>| {
+        measure(classifier, filter, backdoors, true_backdoor, unseen)
+    };
+    let before = measure(classifier, None)?;
+    let mut current = classifier.with_model(classifier.network().model().clone())?;
+    let mut filter = None;
+    let mut outcomes = Vec::with_capacity(methods.len());
+    for method in methods {
+        let mut tell = |share: f64| observe(method, share);
+        let summary = match method {
+            Mitigation::Unlearning(options) => {
+                let mut steps = 0;
+                let model = unlearn(&current, backdoors, working, options, &mut |step| {
+                    steps = step.steps;
+                    tell(step.step as f64 / step.steps.max(1) as f64)
+                })?;
+                current = current.with_model(model)?;
+                format!("{steps} steps of fine-tuning")
+            }
+            Mitigation::Pruning(options) => {
+                let most = options.most * Penultimate::find(current.network().model())?.neurons() as f64;
+                let (model, outcome) =
+                    prune(&current, backdoors, working, options, &mut |step| tell(step.pruned as f64 / most.max(1.0)))?;
+                current = current.with_model(model)?;
+                outcome.to_string()
+            }
+            Mitigation::Filtering(options) => {
+                let fitted = Filter::fit(&current, backdoors, working, options)?;
+                let summary = fitted.to_string();
+                filter = Some(fitted);
+                summary
+            }
+        };
+        let after = measure(&current, filter.as_ref())?;
+        outcomes.push(Outcome { method: method.name().to_owned(), summary, after });
+    }
+    Ok(Repair { model: current.network().model().clone(), filter, before, outcomes })
+}
+
+fn measure(
+    classifier: &Classifier,
+    filter: Option<&Filter>,
+    backdoors: &[Backdoor],
+    true_backdoor: Option<&Backdoor>,
+    unseen: &CleanSet,
+) -> Result<Measurement> {
+    let clean_accuracy = classifier.accuracy(unseen.images.view(), &unseen.labels)?;
+    let success = |backdoor: &Backdoor| match filter {
+        None => attack_success_rate(classifier, unseen, &backdoor.trigger, backdoor.target_class),
+        Some(filter) => {
+            let stamped = backdoor.trigger.apply(unseen.images_outside(backdoor.target_class).view())?;
+            let predicted = classes_of(&classifier.predict(stamped.view())?);
+            let abstains = filter.abstains(classifier, stamped.view())?;
+            let through = predicted
+                .iter()
+                .zip(abstains)
+                .filter(|(class, abstains)| **class == backdoor.target_class && !abstains);
+            Ok(through.count() as f64 / predicted.len().max(1) as f64)
+        }
+    };
+    let attack_success_rates = backdoors.iter().map(success).collect::<Result<Vec<f64>>>()?;
+    let true_attack_success_rate = true_backdoor.map(success).transpose()?;
+    let (mut false_positive_rate, mut false_negative_rate) = (None, None);
+    if let Some(filter) = filter {
+        let share = |images: ArrayView4<'_, f32>, wanted: bool| -> Result<f64> {
+            let abstains = filter.abstains(classifier, images)?;
+            let count = abstains.iter().filter(|&&abstains| abstains == wanted).count();
+            Ok(count as f64 / abstains.len().max(1) as f64)
+        };
+        false_positive_rate = Some(share(unseen.images.view(), true)?);
+        let mut worst: f64 = 0.0;
+        for backdoor in true_backdoor.map_or(backdoors, std::slice::from_ref) {
+            let stamped = backdoor.trigger.apply(unseen.images_outside(backdoor.target_class).view())?;
+            worst = worst.max(share(stamped.view(), false)?);
+        }
+        false_negative_rate = Some(worst);
+    }
+    Ok(Measurement {
+        clean_accuracy,
+        attack_success_rates,
+        true_attack_success_rate,
+        false_positive_rate,
+        false_negative_rate,
+    })
 }

@@ -1,0 +1,119 @@
+use ndarray::{Array2, Array4, ArrayD, ArrayView4, Axis, s};
+use onnx_grad::{ElementType, Graph, Model, Tensor, TensorData, ValueType, differentiate};
+
+use crate::classifier::Classifier;
+use crate::engine::Session;
+use crate::error::{Error, Result};
+use crate::optimiser::{Descent, Optimiser};
+use crate::trainable::Layers;
+
+/// The training of a classifier's weights as one compiled graph: images, labels and weights go in; the mean
+/// cross-entropy and its gradient with respect to each weight come out.
+pub(super) struct FineTuning {
+    session: Box<dyn Session>,
+    cross_entropy: String,
+    weights: Vec<Weight>,
+    images: Array4<f32>,
+    classes: usize,
+}
+
+/// A weight as it stands.
+struct Weight {
+    /// The initializer of the model.
+    name: String,
+    /// The graph's input, and the output that is its gradient.
+    input: String,
+    gradient: String,
+    value: ArrayD<f32>,
+    descent: Box<dyn Descent<f32>>,
+}
+
+impl FineTuning {
+    /// Builds, differentiates and compiles the training of `layers` by minibatches of up to `batch` images.
+    ///
+    /// # Errors
+    /// If the model has no weights there, or is not differentiable with respect to them.
+    pub(super) fn new(classifier: &Classifier, batch: usize, layers: Layers, optimiser: Optimiser) -> Result<Self> {
+        let classes = classifier.classes();
+        let mut graph = Graph::new();
+        let images = classifier.network().add_images(&mut graph, batch)?;
+        graph.add_input("targets", ValueType::new(ElementType::F32, [batch, classes]))?;
+        let (logits, weights) = classifier.network().append_trainable(&mut graph, &images, layers)?;
+        if weights.is_empty() {
+            return Err(Error::Classifier(
+                "the model has no weights that can be trained: none of its convolutions and matrix products has \
+                 floating-point weights stored in the file"
+                    .into(),
+            ));
+        }
+        let log_probabilities = graph.apply("LogSoftmax", &[&logits], [("axis", 1)])?;
+        let of_labels = graph.apply("Mul", &[&log_probabilities, "targets"], ())?;
+        let axes = graph.constant(Tensor::ints(&[0, 1]));
+        let log_likelihood = graph.apply("ReduceSum", &[&of_labels, &axes], [("keepdims", 0)])?;
+        let cross_entropy = graph.apply("Neg", &[&log_likelihood], ())?;
+        graph.set_outputs(&[&cross_entropy])?;
+
+        let inputs: Vec<&str> = weights.iter().map(|weight| weight.input.as_str()).collect();
+        let gradients = differentiate(&graph, &[&cross_entropy], &inputs)?;
+        let session =
+            classifier.engine().compile(&gradients.graph.to_model_bytes("unlearning")?, classifier.threads())?;
+        let mut trained = Vec::with_capacity(weights.len());
+        for (weight, gradient) in weights.into_iter().zip(gradients.names) {
+            let elements = weight.tensor.as_f32().ok_or_else(malformed)?.to_vec();
+            let descent = optimiser.start(elements.len());
+            let value = ArrayD::from_shape_vec(weight.tensor.shape(), elements).map_err(|_| malformed())?;
+            trained.push(Weight { name: weight.name, input: weight.input, gradient, value, descent });
+        }
+        let [channels, height, width] = classifier.image_shape();
+        let images = Array4::zeros((batch, channels, height, width));
+        Ok(FineTuning { session, cross_entropy, weights: trained, images, classes })
+    }
+
+    /// Moves the weights one step of `learning_rate` towards classifying `images` `[N, C, H, W]`, as many as the graph was made for or
+    /// fewer, as `labels` say. Returns the mean cross-entropy before the step, in nats; the weights do not move where it
+    /// is not finite.
+    pub(super) fn step(&mut self, images: ArrayView4<'_, f32>, labels: &[usize], learning_rate: f64) -> Result<f64> {
+        self.images.slice_mut(s![..labels.len(), .., .., ..]).assign(&images);
+        let mut targets = Array2::zeros((self.images.len_of(Axis(0)), self.classes));
+        for (row, &label) in labels.iter().enumerate() {
+            targets[[row, label]] = 1.0 / labels.len() as f32;
+        }
+        let mut inputs = vec![("images", self.images.view().into_dyn()), ("targets", targets.view().into_dyn())];
+        inputs.extend(self.weights.iter().map(|weight| (weight.input.as_str(), weight.value.view())));
+        let mut names = vec![self.cross_entropy.as_str()];
+        names.extend(self.weights.iter().map(|weight| weight.gradient.as_str()));
+        let mut outputs = self.session.run(&inputs, &names)?.into_iter();
+
+        let cross_entropy = outputs.next().and_then(|output| output.into_iter().next()).ok_or_else(malformed)?;
+        if cross_entropy.is_finite() {
+            for (weight, gradient) in self.weights.iter_mut().zip(outputs) {
+                match (weight.value.as_slice_mut(), gradient.as_slice()) {
+                    (Some(value), Some(gradient)) if value.len() == gradient.len() => {
+                        weight.descent.step(learning_rate, value, gradient);
+                    }
+                    _ => return Err(malformed()),
+                }
+            }
+        }
+        Ok(f64::from(cross_entropy))
+    }
+
+    /// Whether every element of every weight is finite.
+    pub(super) fn is_finite(&self) -> bool {
+        self.weights.iter().all(|weight| weight.value.iter().all(|number| number.is_finite()))
+    }
+
+    /// Puts the weights into `model`, under their names and in the element type that it stores them in.
+    pub(super) fn store(self, model: &mut Model) -> Result<()> {
+        for weight in self.weights {
+            let shape = weight.value.shape().to_vec();
+            let elements = weight.value.into_iter().collect();
+            model.set_initializer(&weight.name, &Tensor::new(shape, TensorData::F32(elements)))?;
+        }
+        Ok(())
+    }
+}
+
+fn malformed() -> Error {
+    Error::Classifier("the engine's results are not of the shape of the model's weights".into())
+}

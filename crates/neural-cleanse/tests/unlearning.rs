@@ -1,0 +1,128 @@
+//! A backdoor is unlearned, and nothing of the model changes but its weights.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use neural_cleanse::data::{self, Wanted};
+use neural_cleanse::engine::Rten;
+use neural_cleanse::inversion::CleanSet;
+use neural_cleanse::mitigation::{Backdoor, Unlearning, unlearn};
+use neural_cleanse::scan::{attack_success_rate, clean_set};
+use neural_cleanse::{Classifier, ClassifierOptions, Error, Layers, Model, Optimiser, Preprocessing, Trigger};
+use onnx_grad::Graph;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name)
+}
+
+fn classifier(name: &str, threads: usize) -> Classifier {
+    let model = Model::read(fixture(&format!("{name}.onnx"))).expect("the model");
+    let preprocessing = Preprocessing { scale: 1.0 / 255.0, mean: vec![0.286], std: vec![0.353] };
+    let options = ClassifierOptions { preprocessing, ..ClassifierOptions::default() };
+    Classifier::new(model, options, Arc::new(Rten), threads).expect("a classifier")
+}
+
+fn backdoor(name: &str, target_class: usize) -> Backdoor {
+    let trigger = Trigger::read_npz(&fixture(&format!("triggers/{name}.npz"))).expect("the trigger");
+    Backdoor { target_class, trigger }
+}
+
+/// Samples to train on and others to measure with.
+fn samples(classifier: &Classifier, held_out: usize) -> (CleanSet, CleanSet) {
+    let samples = data::load(&fixture("fashion-mnist-400.npz"), None, &Wanted::new(1, 28, 28)).expect("the samples");
+    let (train, held_out) = samples.split(held_out, 1);
+    (clean_set(classifier, train).expect("labels"), clean_set(classifier, held_out).expect("labels"))
+}
+
+fn repaired(classifier: &Classifier, backdoor: &Backdoor, train: &CleanSet, options: &Unlearning) -> Model {
+    let backdoors = std::slice::from_ref(backdoor);
+    unlearn(classifier, backdoors, train, options, &mut |_| ControlFlow::Continue(())).expect("a repaired model")
+}
+
+/// The initializers that unlearning of `layers` trains.
+fn trained(classifier: &Classifier, layers: Layers) -> Vec<String> {
+    let mut graph = Graph::new();
+    let images = classifier.network().add_images(&mut graph, 1).expect("an input");
+    let (_, weights) = classifier.network().append_trainable(&mut graph, &images, layers).expect("a network");
+    weights.into_iter().map(|weight| weight.name).collect()
+}
+
+/// Asserts that `after` is `before` with other elements in each of `names`, and equal in all else.
+fn assert_only_changed(before: &Model, after: &Model, names: &[String]) {
+    let mut expected = before.clone();
+    for name in names {
+        let weight = after.initializer(name).expect("a weight");
+        assert_ne!(weight, before.initializer(name).expect("a weight"), "{name} is as it was");
+        expected.set_initializer(name, &weight).expect("a weight of the same shape");
+    }
+    assert!(expected == *after, "something else than {names:?} has changed");
+}
+
+#[test]
+fn the_backdoor_is_gone_and_the_accuracy_is_not() {
+    for (name, target) in [("fmnist_badnets", 7), ("resnet_badnets", 3)] {
+        let classifier = classifier(name, 2);
+        let backdoor = backdoor(name, target);
+        let (train, held_out) = samples(&classifier, 100);
+        let measure = |classifier: &Classifier| {
+            let accuracy = classifier.accuracy(held_out.images.view(), &held_out.labels).expect("an accuracy");
+            (accuracy, attack_success_rate(classifier, &held_out, &backdoor.trigger, target).expect("a rate"))
+        };
+        let (accuracy, success) = measure(&classifier);
+        assert!(success > 0.99, "{name}: {success}");
+
+        let after = repaired(&classifier, &backdoor, &train, &Unlearning::default());
+        let (accuracy_after, success) = measure(&classifier.with_model(after.clone()).expect("a classifier"));
+        assert!(success < 0.1, "{name}: attack success rate {success}");
+        assert!(accuracy_after >= accuracy - 0.03, "{name}: accuracy from {accuracy} to {accuracy_after}");
+
+        let names = trained(&classifier, Layers::All);
+        assert!(!names.iter().any(|name| name.contains("running")), "{names:?}");
+        assert_only_changed(classifier.network().model(), &after, &names);
+    }
+}
+
+#[test]
+fn the_same_bits_come_out_whatever_the_number_of_threads() {
+    let options = Unlearning { epochs: 1, ..Unlearning::default() };
+    for (name, target) in [("fmnist_badnets", 7), ("resnet_badnets", 3)] {
+        let after = [1, 2].map(|threads| {
+            let classifier = classifier(name, threads);
+            // The last minibatch is not full.
+            let (_, train) = samples(&classifier, 80);
+            repaired(&classifier, &backdoor(name, target), &train, &options).to_bytes()
+        });
+        assert!(after[0] == after[1], "{name}");
+    }
+}
+
+#[test]
+fn only_the_last_layer_is_trained_if_so_asked() {
+    let classifier = classifier("resnet_badnets", 1);
+    let (_, train) = samples(&classifier, 40);
+    let options = Unlearning { epochs: 1, layers: Layers::Last(1), ..Unlearning::default() };
+    let after = repaired(&classifier, &backdoor("resnet_badnets", 3), &train, &options);
+    assert_only_changed(classifier.network().model(), &after, &["8.weight".to_owned(), "8.bias".to_owned()]);
+}
+
+#[test]
+fn what_cannot_be_done_is_said() {
+    let classifier = classifier("fmnist_badnets", 1);
+    let backdoor = backdoor("fmnist_badnets", 7);
+    let (_, train) = samples(&classifier, 40);
+    let attempt = |train: &CleanSet, options: &Unlearning| {
+        let mut go_on = |_| ControlFlow::Continue(());
+        unlearn(&classifier, std::slice::from_ref(&backdoor), train, options, &mut go_on).unwrap_err().to_string()
+    };
+    let wild = Unlearning { learning_rate: 1e30, optimiser: Optimiser::Sgd { momentum: 0.9 }, ..Unlearning::default() };
+    let message = attempt(&train, &wild);
+    assert!(message.contains("diverged") && message.contains("learning rate"), "{message}");
+    let mislabelled = CleanSet { labels: vec![10; 40], ..train.clone() };
+    let message = attempt(&mislabelled, &Unlearning::default());
+    assert!(message.contains("label 10"), "{message}");
+
+    let mut stop = |_| ControlFlow::Break(());
+    let stopped = unlearn(&classifier, &[backdoor.clone()], &train, &Unlearning::default(), &mut stop);
+    assert!(matches!(stopped, Err(Error::Interrupted)));
+}
