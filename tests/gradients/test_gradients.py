@@ -331,6 +331,19 @@ graph("a residual block", [
 ], x=numbers((2, 3, 5, 5)), w1=numbers((3, 3, 3, 3)), s=numbers((3,), 0.5, 1.5), b=numbers((3,)), m=numbers((3,)), v=numbers((3,), 0.5, 1.5),
       constants=["w1", "s", "b", "m", "v"])  # fmt: skip
 
+for form, kept in {"initializers": None, "inputs": ["m1", "v1", "m2", "v2"]}.items():
+    weights = dict(
+        w0=numbers((3, 1, 3, 3), seed=1), b0=numbers((3,), seed=2), s1=numbers((3,), 0.5, 1.5, 3), m1=numbers((3,), seed=4), v1=numbers((3,), 0.5, 1.5, 5),
+        shared=numbers((3,), seed=6), w2=numbers((3, 3, 3, 3), seed=7), s2=numbers((3,), 0.4, 1.3, 8), m2=numbers((3,), seed=9), v2=numbers((3,), 0.6, 1.5, 10),
+        w3=numbers((4, 3), seed=11), b3=numbers((4,), seed=12),
+    )  # fmt: skip
+    graph(f"every weight of a network, as {form}", [
+        ("Conv", "x w0 b0", "c0", {"pads": [1, 1, 1, 1]}), ("BatchNormalization", "c0 s1 shared m1 v1", "n1", {}), ("Relu", "n1", "r1", {}),
+        ("MaxPool", "r1", "p1", {"kernel_shape": [2, 2], "strides": [2, 2]}), ("Conv", "p1 w2", "c2", {"pads": [1, 1, 1, 1]}), ("Identity", "shared", "beta", {}),
+        ("BatchNormalization", "c2 s2 beta m2 v2", "n2", {"epsilon": 1e-3}), ("Add", "n2 p1", "sum", {}), ("Relu", "sum", "r2", {}),
+        ("GlobalAveragePool", "r2", "p2", {}), ("Flatten", "p2", "f", {}), ("Gemm", "f w3 b3", "g", {"transB": 1}), ("LogSoftmax", "g", "y", {}),
+    ], x=numbers((4, 1, 6, 6), seed=13), **weights, constants=kept or weights, wrt=["w0", "b0", "s1", "shared", "w2", "s2", "w3", "b3"])  # fmt: skip
+
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_gradient(case):

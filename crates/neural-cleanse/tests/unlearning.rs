@@ -123,6 +123,6 @@ fn what_cannot_be_done_is_said() {
     assert!(message.contains("label 10"), "{message}");
 
     let mut stop = |_| ControlFlow::Break(());
-    let stopped = unlearn(&classifier, &[backdoor.clone()], &train, &Unlearning::default(), &mut stop);
+    let stopped = unlearn(&classifier, std::slice::from_ref(&backdoor), &train, &Unlearning::default(), &mut stop);
     assert!(matches!(stopped, Err(Error::Interrupted)));
 }

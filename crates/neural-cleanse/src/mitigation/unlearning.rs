@@ -112,7 +112,7 @@ pub fn unlearn(
     let mut tuning = FineTuning::new(classifier, batch, options.layers, options.optimiser)?;
     let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
     let mut minibatches = Minibatches::new((0..samples).collect(), batch, &mut rng);
-    let steps = options.epochs * minibatches.in_a_pass();
+    let steps = options.epochs.saturating_mul(minibatches.in_a_pass());
     let mut step = 0;
     for epoch in 1..=options.epochs {
         let stamps = stamps(samples, options.stamped_share, backdoors, &mut rng);
@@ -217,17 +217,16 @@ mod tests {
     #[test]
     fn each_parameter_out_of_range_is_named() {
         Unlearning::default().validate().unwrap();
-        let cases: [(&str, fn(&mut Unlearning)); 6] = [
-            ("epochs", |o| o.epochs = 0),
-            ("stamped_share", |o| o.stamped_share = f64::NAN),
-            ("batch_size", |o| o.batch_size = 0),
-            ("learning_rate", |o| o.learning_rate = 0.0),
-            ("layers", |o| o.layers = Layers::Last(0)),
-            ("momentum", |o| o.optimiser = Optimiser::Sgd { momentum: 1.0 }),
+        let good = Unlearning::default;
+        let cases = [
+            ("epochs", Unlearning { epochs: 0, ..good() }),
+            ("stamped_share", Unlearning { stamped_share: f64::NAN, ..good() }),
+            ("batch_size", Unlearning { batch_size: 0, ..good() }),
+            ("learning_rate", Unlearning { learning_rate: 0.0, ..good() }),
+            ("layers", Unlearning { layers: Layers::Last(0), ..good() }),
+            ("momentum", Unlearning { optimiser: Optimiser::Sgd { momentum: 1.0 }, ..good() }),
         ];
-        for (name, spoil) in cases {
-            let mut options = Unlearning::default();
-            spoil(&mut options);
+        for (name, options) in cases {
             let message = options.validate().unwrap_err();
             assert!(message.starts_with(name), "{name}: {message}");
         }

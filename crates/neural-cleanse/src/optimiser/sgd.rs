@@ -35,7 +35,7 @@ mod tests {
 
     #[test]
     fn momentum_takes_a_share_of_the_last_step_again() {
-        let mut variable = [1.0];
+        let mut variable = [1.0_f64];
         let mut sgd = Sgd::new(0.5, 1);
         let mut after = |gradient: f64| {
             sgd.step(0.1, &mut variable, &[gradient]);
