@@ -147,12 +147,12 @@ fn a_filter_survives_as_text() {
 #[test]
 fn too_few_samples_for_a_rate_are_an_error_that_says_how_many_would_do() {
     let case = case("fmnist_badnets", 7);
-    let few = CleanSet { images: case.train.images.select(Axis(0), &(0..37).collect::<Vec<_>>()), labels: vec![0; 37] };
+    let few = CleanSet { images: case.train.images.select(Axis(0), &(0..36).collect::<Vec<_>>()), labels: vec![0; 36] };
     let fit = |set: &CleanSet, options: &Filtering| {
         Filter::fit(&case.classifier, &[case.backdoor.clone()], set, options).unwrap_err().to_string()
     };
     let error = fit(&few, &Filtering::default());
-    assert!(error.contains("37 calibration samples are too few") && error.contains("at least 38"), "{error}");
+    assert!(error.contains("36 calibration samples are too few") && error.contains("at least 37"), "{error}");
     let error = fit(&case.train, &Filtering { false_positive_rate: 0.0, ..Filtering::default() });
     assert!(error.contains("not between 0 and 1"), "{error}");
 }
