@@ -37,24 +37,33 @@ fn cross_entropy(classifier: &Classifier, image: ArrayView4<'_, f32>, label: usi
 fn the_loss_gradient_is_the_slope_of_the_cross_entropy() {
     for model in ["fmnist_clean.onnx", "resnet_clean.onnx"] {
         let classifier = classifier(model, Arc::new(Rten));
-        let samples = samples(40);
+        let mut samples = samples(40);
+        // Black backgrounds tie the windows of max-pools, where there is no slope: texture breaks the ties.
+        for ((n, _, y, x), pixel) in samples.images.indexed_iter_mut() {
+            *pixel = 0.9 * *pixel + ((n * 31 + y * 17 + x * 29 + y * x * 7) % 23) as f32;
+        }
         let labels: Vec<usize> = samples.labels.unwrap().iter().map(|label| (label + 1) % 10).collect();
         let gradient = classifier.loss_gradient(samples.images.view(), &labels).unwrap();
-        let mut close = 0;
+        let mut smooth = 0;
         for (i, &label) in labels.iter().enumerate() {
             // Along the gradient itself the slope is its length.
             let image = samples.images.slice(s![i..i + 1, .., .., ..]);
             let direction = gradient.slice(s![i..i + 1, .., .., ..]);
             let length = direction.mapv(|g| f64::from(g).powi(2)).sum().sqrt();
-            let step = 0.05;
-            let unit: Array4<f32> = direction.mapv(|g| (f64::from(g) / length * step) as f32);
-            let above = cross_entropy(&classifier, (&image + &unit).view(), label);
-            let below = cross_entropy(&classifier, (&image - &unit).view(), label);
-            let slope = (above - below) / (2.0 * step);
-            close += usize::from((slope - length).abs() < 0.03 * length);
+            let slope = |step: f64| {
+                let unit: Array4<f32> = direction.mapv(|g| (f64::from(g) / length * step) as f32);
+                let above = cross_entropy(&classifier, (&image + &unit).view(), label);
+                let below = cross_entropy(&classifier, (&image - &unit).view(), label);
+                (above - below) / (2.0 * step)
+            };
+            // Where a ReLU or a pool tips over between the two points, the slope depends on their distance.
+            let (far, near) = (slope(0.2), slope(0.1));
+            if (far - near).abs() < 0.01 * length {
+                smooth += 1;
+                assert!((near - length).abs() < 0.03 * length, "{model}, image {i}: {near} is not {length}");
+            }
         }
-        // A few images have a ReLU or a pool on the verge, where the slope changes within the step.
-        assert!(close >= 36, "{model}: only {close} of 40 agree");
+        assert!(smooth >= 20, "{model}: only {smooth} of 40 images tell");
     }
 }
 

@@ -1,5 +1,7 @@
 //! Filtering: inputs that excite the penultimate layer as the trigger does are not classified (paper §VI-A).
 
+use std::fmt;
+
 use ndarray::{Array2, ArrayView1, ArrayView2, ArrayView4, Axis};
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +69,13 @@ pub struct Profile {
     pub threshold: f32,
 }
 
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rate = 100.0 * self.false_positive_rate;
+        write!(f, "filter for {rate} % false positives, calibrated on {} images", self.calibrated_on)
+    }
+}
+
 impl Filter {
     /// Fits a filter for `backdoors` on clean samples.
     ///
@@ -83,7 +92,7 @@ impl Filter {
         calibration: &CleanSet,
         options: &Filtering,
     ) -> Result<Self> {
-        options.check()?;
+        options.validate().map_err(Error::Config)?;
         if backdoors.is_empty() {
             return Err(Error::Config("there is no backdoor to filter: give a trigger".into()));
         }
@@ -150,14 +159,18 @@ impl Filter {
 }
 
 impl Filtering {
-    fn check(&self) -> Result<()> {
+    /// Checks that every parameter is in its range.
+    ///
+    /// # Errors
+    /// A sentence which names the first parameter that is not.
+    pub fn validate(&self) -> Result<(), String> {
         if !(self.false_positive_rate > 0.0 && self.false_positive_rate < 1.0) {
             let rate = self.false_positive_rate;
-            return Err(Error::Config(format!("a false-positive rate of {rate} is not between 0 and 1")));
+            return Err(format!("false_positive_rate is {rate}, and must be between 0 and 1"));
         }
         match self.profile {
             ProfileKind::TopNeurons { share } if !(0.0..=1.0).contains(&share) => {
-                Err(Error::Config(format!("{share} is not a share of the neurons: it must be in 0..=1")))
+                Err(format!("top share is {share}, and must be a share of the neurons in 0..=1"))
             }
             _ => Ok(()),
         }

@@ -1,5 +1,6 @@
 //! Pruning: the neurons that the trigger excites are silenced (paper §VI-B).
 
+use std::fmt;
 use std::ops::ControlFlow;
 
 use ndarray::{Array2, ArrayView2};
@@ -73,6 +74,18 @@ pub struct PruningOutcome {
     pub after: PruningStep,
 }
 
+impl fmt::Display for PruningOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why = match self.stopped {
+            Stopped::AttackFails => "the reversed trigger fails",
+            Stopped::AccuracyBound => "more would cost too much accuracy",
+            Stopped::MostPruned => "no more may be pruned",
+            Stopped::NoneLeft => "no other neuron responds to the trigger",
+        };
+        write!(f, "{} of {} neurons pruned: {why}", self.pruned.len(), self.of)
+    }
+}
+
 /// Prunes the model of `classifier`: ranks the neurons of the penultimate layer by how much more active they are with
 /// the trigger than without it (with several backdoors, by the largest difference), and silences them in that
 /// order, 1 % of them at a time, as long as `options` allow; a step that costs too much accuracy is undone and
@@ -92,7 +105,7 @@ pub fn prune(
     options: &Pruning,
     observe: &mut dyn FnMut(&PruningStep) -> ControlFlow<()>,
 ) -> Result<(Model, PruningOutcome)> {
-    options.check()?;
+    options.validate().map_err(Error::Config)?;
     let penultimate = Penultimate::find(classifier.network().model())?;
     let ranked = ranked(classifier, &penultimate, backdoors, train)?;
     let mut trial = Trial::new(classifier, &penultimate, backdoors, train)?;
@@ -133,10 +146,14 @@ pub fn prune(
 }
 
 impl Pruning {
-    fn check(&self) -> Result<()> {
+    /// Checks that every parameter is in its range.
+    ///
+    /// # Errors
+    /// A sentence which names the first parameter that is not.
+    pub fn validate(&self) -> Result<(), String> {
         let shares = [("most", self.most), ("asr_bound", self.asr_bound), ("accuracy_bound", self.accuracy_bound)];
         match shares.into_iter().find(|(_, share)| !(0.0..=1.0).contains(share)) {
-            Some((name, share)) => Err(Error::Config(format!("{name} is {share}, and must be a share in 0..=1"))),
+            Some((name, share)) => Err(format!("{name} is {share}, and must be a share in 0..=1")),
             None => Ok(()),
         }
     }
