@@ -116,7 +116,8 @@ fn pruning_can_be_interrupted_and_refuses_what_makes_no_sense() {
 fn a_filter_abstains_from_triggered_images_and_seldom_from_clean_ones() {
     for case in cases() {
         let filter =
-            Filter::fit(&case.classifier, &[case.backdoor.clone()], &case.train, &Filtering::default()).unwrap();
+            Filter::fit(&case.classifier, std::slice::from_ref(&case.backdoor), &case.train, &Filtering::default())
+                .unwrap();
         let rejected = share(&filter.abstains(&case.classifier, case.unseen.images.view()).unwrap());
         let stamped = stamped(&case);
         let caught = share(&filter.abstains(&case.classifier, stamped.view()).unwrap());
@@ -130,7 +131,7 @@ fn a_filter_abstains_from_triggered_images_and_seldom_from_clean_ones() {
 fn the_papers_profile_is_the_mean_over_the_top_neurons() {
     let case = case("resnet_badnets", 3);
     let options = Filtering { profile: ProfileKind::TopNeurons { share: 0.05 }, ..Filtering::default() };
-    let filter = Filter::fit(&case.classifier, &[case.backdoor.clone()], &case.train, &options).unwrap();
+    let filter = Filter::fit(&case.classifier, std::slice::from_ref(&case.backdoor), &case.train, &options).unwrap();
     let mut weights = filter.profiles[0].weights.clone();
     weights.sort_by(f32::total_cmp);
     assert_eq!(weights, [vec![0.0; 38], vec![0.5; 2]].concat());
@@ -139,7 +140,9 @@ fn the_papers_profile_is_the_mean_over_the_top_neurons() {
 #[test]
 fn a_filter_survives_as_text() {
     let case = case("resnet_badnets", 3);
-    let filter = Filter::fit(&case.classifier, &[case.backdoor.clone()], &case.train, &Filtering::default()).unwrap();
+    let filter =
+        Filter::fit(&case.classifier, std::slice::from_ref(&case.backdoor), &case.train, &Filtering::default())
+            .unwrap();
     let text = serde_json::to_string(&filter).unwrap();
     assert_eq!(serde_json::from_str::<Filter>(&text).unwrap(), filter);
 }
@@ -147,14 +150,14 @@ fn a_filter_survives_as_text() {
 #[test]
 fn too_few_samples_for_a_rate_are_an_error_that_says_how_many_would_do() {
     let case = case("fmnist_badnets", 7);
-    let few = CleanSet { images: case.train.images.select(Axis(0), &(0..37).collect::<Vec<_>>()), labels: vec![0; 37] };
+    let few = CleanSet { images: case.train.images.select(Axis(0), &(0..36).collect::<Vec<_>>()), labels: vec![0; 36] };
     let fit = |set: &CleanSet, options: &Filtering| {
-        Filter::fit(&case.classifier, &[case.backdoor.clone()], set, options).unwrap_err().to_string()
+        Filter::fit(&case.classifier, std::slice::from_ref(&case.backdoor), set, options).unwrap_err().to_string()
     };
     let error = fit(&few, &Filtering::default());
-    assert!(error.contains("37 calibration samples are too few") && error.contains("at least 38"), "{error}");
+    assert!(error.contains("36 calibration samples are too few") && error.contains("at least 37"), "{error}");
     let error = fit(&case.train, &Filtering { false_positive_rate: 0.0, ..Filtering::default() });
-    assert!(error.contains("not between 0 and 1"), "{error}");
+    assert!(error.contains("must be between 0 and 1"), "{error}");
 }
 
 #[test]
@@ -189,7 +192,8 @@ fn an_embedded_filter_answers_as_the_filter_does_and_changes_nothing_else() {
 fn a_filter_for_another_model_is_refused() {
     let [dense, residual] = cases();
     let filter =
-        Filter::fit(&dense.classifier, &[dense.backdoor.clone()], &dense.train, &Filtering::default()).unwrap();
+        Filter::fit(&dense.classifier, std::slice::from_ref(&dense.backdoor), &dense.train, &Filtering::default())
+            .unwrap();
     let model = residual.classifier.network().model();
     assert_eq!(Penultimate::find(model).unwrap().neurons(), 40);
     let error = embed_filter(model, &filter).unwrap_err().to_string();

@@ -103,7 +103,7 @@ impl Filter {
                 "{} calibration samples are too few for a false-positive rate of {}: at least {} are needed",
                 calibration.labels.len(),
                 options.false_positive_rate,
-                2.0 * (1.0 / rate - 1.0).ceil()
+                2.0 * (1.0 / rate - 1.0 - 1e-9).ceil() - 1.0
             ))
         })?;
         let penultimate = Penultimate::find(classifier.network().model())?;

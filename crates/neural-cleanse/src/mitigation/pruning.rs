@@ -88,7 +88,8 @@ impl fmt::Display for PruningOutcome {
 
 /// Prunes the model of `classifier`: ranks the neurons of the penultimate layer by how much more active they are with
 /// the trigger than without it (with several backdoors, by the largest difference), and silences them in that
-/// order, 1 % of them at a time, as long as `options` allow.
+/// order, 1 % of them at a time, as long as `options` allow; a step that costs too much accuracy is undone and
+/// smaller ones are tried, down to a single neuron.
 ///
 /// To silence a neuron is to set the weights that lead out of it to zero, which takes away its contribution whatever
 /// makes it; the returned model differs from the given one in the initializer with these weights and in nothing else.
@@ -111,7 +112,7 @@ pub fn prune(
     let before = trial.measure(&[])?;
 
     let most = (options.most * penultimate.neurons() as f64).floor() as usize;
-    let step = (penultimate.neurons() / 100).max(1);
+    let mut step = (penultimate.neurons() / 100).max(1);
     let mut latest = before;
     let stopped = loop {
         if latest.attack_success_rate <= options.asr_bound {
@@ -127,10 +128,13 @@ pub fn prune(
         if observe(&next).is_break() {
             return Err(Error::Interrupted);
         }
-        if before.clean_accuracy - next.clean_accuracy > options.accuracy_bound {
+        if before.clean_accuracy - next.clean_accuracy <= options.accuracy_bound {
+            latest = next;
+        } else if step > 1 {
+            step /= 2;
+        } else {
             break Stopped::AccuracyBound;
         }
-        latest = next;
     };
 
     let pruned = ranked[..latest.pruned].to_vec();
