@@ -123,7 +123,7 @@ struct UnlearningArguments {
     #[arg(long, value_enum)]
     optimiser: Option<OptimiserName>,
 
-    /// Train only the last layers, as many as this
+    /// Train only the last layers, as many as this; few are seldom enough to remove a backdoor
     #[arg(long, value_name = "N")]
     last_layers: Option<usize>,
 }

@@ -211,7 +211,8 @@ impl Classifier {
             let images = padded(images.slice(rows), batch);
             let inputs = [(&*input, images.view().into_dyn()), ("weights", batch_weights.view().into_dyn())];
             let outputs = session.run(&inputs, &[&gradients.names[0]])?;
-            let gradient = outputs.into_iter().next().ok_or_else(|| Error::Classifier("no gradient came back".into()))?;
+            let gradient =
+                outputs.into_iter().next().ok_or_else(|| Error::Classifier("no gradient came back".into()))?;
             result.slice_mut(rows).assign(&gradient.slice_axis(Axis(0), (0..count).into()));
         }
         Ok(result)

@@ -5,7 +5,11 @@ use std::sync::Arc;
 
 use neural_cleanse::data::{self, Wanted};
 use neural_cleanse::engine::Rten;
-use neural_cleanse::{Classifier, ClassifierOptions, Config, Model, NeuralCleanse, Norm, Preprocessing, Verdict};
+use neural_cleanse::mitigation::{Filtering, Pruning};
+use neural_cleanse::{
+    Backdoor, Classifier, ClassifierOptions, Config, Mitigation, Model, NeuralCleanse, Norm, Preprocessing, Trigger,
+    Verdict,
+};
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")
@@ -72,4 +76,44 @@ fn images_that_are_all_of_the_class_are_refused_by_name() {
     let cleanse = NeuralCleanse::new(classifier("fmnist_clean.onnx")).transform(Config::default()).unwrap();
     let error = cleanse.generate_backdoor(samples.images.view(), Some(&[7, 7]), 7).unwrap_err();
     assert!(error.to_string().contains("all samples are of class 7"), "{error}");
+}
+
+#[test]
+fn mitigation_finds_the_backdoor_removes_it_and_abstains() {
+    let samples = data::load(&fixtures().join("fashion-mnist-400.npz"), None, &Wanted::new(1, 28, 28)).unwrap();
+    let (x_val, y_val) = (samples.images, samples.labels.unwrap());
+    let defence = NeuralCleanse::new(classifier("fmnist_badnets.onnx"));
+    defence.fit(x_val.view(), Some(&y_val));
+    let mut cleanse = defence.transform(Config::fast(Norm::L2, 28, 28)).unwrap();
+
+    let trigger = Trigger::read(&fixtures().join("triggers/fmnist_badnets.npz"), [1, 28, 28]).unwrap();
+    let backdoors = [Backdoor { target_class: 7, trigger }];
+    let examples = cleanse.backdoor_examples(x_val.view(), Some(&y_val), &backdoors).unwrap();
+    // The trigger goes on images of every class but the target, which keep their true labels.
+    assert_eq!(examples.targets, vec![7; 360]);
+    assert!(examples.labels.iter().all(|&label| label != 7));
+    assert_eq!(examples.clean.shape(), examples.backdoored.shape());
+    assert!(cleanse.check_backdoor_effective(&examples).unwrap());
+    assert_eq!(cleanse.abstain(x_val.view()).unwrap(), vec![false; 400]);
+
+    let methods = [Mitigation::Pruning(Pruning::default()), Mitigation::Filtering(Filtering::default())];
+    let repair = cleanse.mitigate(x_val.view(), &y_val, &methods).unwrap().unwrap();
+    assert_eq!(repair.outcomes.len(), 2);
+    assert!(repair.accuracy_drop() < 0.05, "{:?}", repair.outcomes);
+    assert!(!cleanse.check_backdoor_effective(&examples).unwrap());
+    let stamped = cleanse.predict(examples.backdoored.view()).unwrap();
+    let sent = stamped.classes().iter().filter(|class| **class == Some(7)).count();
+    assert!(sent < 18, "{sent} of 360 stamped images still go to the target");
+    let clean = cleanse.predict(x_val.view()).unwrap().classes();
+    assert!(clean.iter().filter(|class| class.is_none()).count() < 60);
+}
+
+#[test]
+fn a_clean_model_is_left_as_it_is() {
+    let samples = data::load(&fixtures().join("fashion-mnist-400.npz"), None, &Wanted::new(1, 28, 28)).unwrap();
+    let config = Config::fast(Norm::L2, 28, 28);
+    let mut cleanse = NeuralCleanse::new(classifier("fmnist_clean.onnx")).transform(config).unwrap();
+    let methods = [Mitigation::Pruning(Pruning::default())];
+    let labels = samples.labels.unwrap();
+    assert!(cleanse.mitigate(samples.images.view(), &labels, &methods).unwrap().is_none());
 }

@@ -149,7 +149,8 @@ mod tests {
 
     #[test]
     fn each_parameter_out_of_range_is_named() {
-        let cases: [(&str, fn(&mut Config)); 10] = [
+        type Spoil = fn(&mut Config);
+        let cases: [(&str, Spoil); 10] = [
             ("steps", |c| c.steps = 0),
             ("init_cost", |c| c.init_cost = f64::NAN),
             ("learning_rate", |c| c.learning_rate = -0.1),
