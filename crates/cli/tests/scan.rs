@@ -140,6 +140,25 @@ fn a_folder_of_images_serves_as_samples() {
 }
 
 #[test]
+fn what_lies_beside_a_model_tells_preprocessing_and_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model.onnx");
+    std::fs::copy(root().join("fixtures/fmnist_clean.onnx"), &model).unwrap();
+    let config = r#"{"rescale_factor": 0.00392157, "image_mean": [0.2860], "image_std": [0.3530]}"#;
+    std::fs::write(folder.path().join("preprocessor_config.json"), config).unwrap();
+    let names: Vec<String> = (0..10).map(|class| format!("\"{class}\": \"kind {class}\"")).collect();
+    std::fs::write(folder.path().join("config.json"), format!("{{\"id2label\": {{{}}}}}", names.join(","))).unwrap();
+    let (model, out) = (model.to_str().unwrap(), folder.path().join("out"));
+    let data = "fixtures/fashion-mnist-400.npz";
+    let mut arguments = vec!["scan", model, "--data", data, "--out", out.to_str().unwrap(), "--engine", "rten"];
+    arguments.extend(["--steps", "1", "--classes", "3"]);
+    command(&arguments);
+    let report = report(&out);
+    assert!(report["clean_accuracy"].as_f64().unwrap() > 0.85);
+    assert_eq!(report["classes"][0]["name"], "kind 3");
+}
+
+#[test]
 fn inspect_says_what_a_model_is_and_whether_it_can_be_scanned() {
     let output = command(&["inspect", "fixtures/resnet_clean.onnx", "--engine", "rten"]);
     let words = String::from_utf8(output.stdout).unwrap();
