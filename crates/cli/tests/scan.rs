@@ -196,7 +196,7 @@ fn what_is_wrong_is_said_in_one_sentence_with_its_place() {
     let (out, garbage) = (out.to_str().unwrap(), garbage.to_str().unwrap());
     let model = "fixtures/fmnist_clean.onnx";
     let data = "fixtures/fashion-mnist-400.npz";
-    let cases: [(&[&str], &str); 10] = [
+    let cases: [(&[&str], &str); 11] = [
         (&["scan", "absent.onnx", "--data", data], "absent.onnx"),
         (&["scan", garbage, "--data", data], "garbage.onnx"),
         (&["scan", model, "--data", "absent.npz"], "absent.npz"),
@@ -206,6 +206,7 @@ fn what_is_wrong_is_said_in_one_sentence_with_its_place() {
         (&["scan", model, "--data", data, "--norm", "3"], "1, 2 or inf"),
         (&["scan", model, "--data", data, "--threshold", "-1"], "--threshold"),
         (&["scan", model, "--data", data, "--data-range", "5"], "two numbers"),
+        (&["scan", model, "--data", data, "--samples", "0"], "no samples"),
         (&["scan", model, "--data", data, "--threads", "0"], "--threads"),
     ];
     for (arguments, part) in cases {

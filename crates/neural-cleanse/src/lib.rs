@@ -3,7 +3,7 @@
 //! This is Neural Cleanse (Wang et al., "Neural Cleanse: Identifying and Mitigating Backdoor
 //! Attacks in Neural Networks", IEEE S&P 2019) for models of any framework, through ONNX: for each
 //! class it inverts the smallest [`Trigger`] that sends images there ([`inversion`]), compares
-//! the triggers' sizes ([`detection`]) and says whether one is exceptionally small ([`scan`]).
+//! the triggers' sizes ([`detection`]) and says whether one is exceptionally small ([`scan()`]).
 //! The documented API of `NeuralCleanse` is in [`NeuralCleanse`].
 
 pub mod classifier;

@@ -138,6 +138,9 @@ pub fn scan(
 ) -> Result<Scan> {
     let config = &options.config;
     config.validate().map_err(Error::Config)?;
+    if samples.is_empty() {
+        return Err(Error::Config("there are no samples: a scan needs clean images".into()));
+    }
     let clean_accuracy = clean_accuracy(classifier, samples, options.force)?;
 
     let held_out = if samples.len() < FEWEST_TO_HOLD_OUT { 0 } else { samples.len() / HELD_OUT_PART };
