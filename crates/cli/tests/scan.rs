@@ -84,6 +84,20 @@ fn a_clean_model_is_not_flagged() {
     assert!(report["anomaly_index"].is_number() && report["ratio"].is_number());
 }
 
+/// Two classes of this model have naturally small triggers: it is looked at again, and not flagged.
+#[test]
+fn a_clean_model_with_small_natural_triggers_is_not_flagged_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let (status, report) = scan("resnet_clean", folder.path(), &[]);
+    assert_eq!(report["flagged_classes"], serde_json::json!([]), "{}", report["reason"]);
+    assert_ne!(status, 1);
+    let looks = |class: &Value| class["further_looks"].as_array().unwrap().len();
+    for class in report["classes"].as_array().unwrap() {
+        let suspicious = (0.45..0.6).contains(&class["ratio"].as_f64().unwrap());
+        assert_eq!(looks(class), if suspicious { 2 } else { 0 }, "{class}");
+    }
+}
+
 #[test]
 fn a_model_that_ends_in_softmax_and_has_batch_normalization_is_scanned_alike() {
     let folder = tempfile::tempdir().unwrap();
