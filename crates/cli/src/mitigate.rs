@@ -138,6 +138,10 @@ struct PruningArguments {
     /// Stop when the reversed trigger's success rate is under this, 0 to 1
     #[arg(long, value_name = "RATE")]
     prune_asr_bound: Option<f64>,
+
+    /// The most clean accuracy that may be lost on the samples that decide, 0 to 1
+    #[arg(long, value_name = "SHARE")]
+    prune_accuracy_bound: Option<f64>,
 }
 
 #[derive(Args)]
@@ -366,7 +370,7 @@ impl PruningArguments {
         Pruning {
             most: self.prune_at_most.unwrap_or(default.most),
             asr_bound: self.prune_asr_bound.unwrap_or(default.asr_bound),
-            ..default
+            accuracy_bound: self.prune_accuracy_bound.unwrap_or(default.accuracy_bound),
         }
     }
 }
