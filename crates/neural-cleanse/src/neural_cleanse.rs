@@ -18,7 +18,7 @@ use crate::scan::{HELD_OUT_PART, Observer, Scan, ScanOptions, clean_set, scan};
 /// # use neural_cleanse::{Classifier, ClassifierOptions, Config, Model, NeuralCleanse, engine::Rten};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let (x_val, y_val) = (ndarray::Array4::zeros((1, 1, 28, 28)), vec![0]);
-/// let model = Model::read("model.onnx".as_ref())?;
+/// let model = Model::read("model.onnx")?;
 /// let classifier = Classifier::new(model, ClassifierOptions::default(), Arc::new(Rten), 2)?;
 /// let cleanse = NeuralCleanse::new(classifier).transform(Config { steps: 200, ..Config::default() })?;
 /// let scan = cleanse.outlier_detection(x_val.view(), Some(&y_val))?;
