@@ -279,7 +279,7 @@ case("one axis", "InstanceNormalization", numbers((2, 3, 4)), numbers((3,), 0.5,
 
 for form, attributes in {
     "of three": dict(size=3, alpha=0.7, beta=0.75, bias=1.2), "of one": dict(size=1, alpha=0.5),
-    "of all": dict(size=9, alpha=0.9, beta=1.5), "with defaults": dict(size=5),
+    "of all": dict(size=9, alpha=0.9, beta=1.5), "beyond all": dict(size=41, alpha=9.0), "with defaults": dict(size=5),
 }.items():  # fmt: skip
     case(form, "LRN", numbers((2, 5, 2, 3), -2, 2), **attributes)
 case("of an even number", "LRN", numbers((2, 5, 2, 3), -2, 2), size=4, alpha=1.5, beta=0.5, ort="it takes odd numbers only")
@@ -462,7 +462,9 @@ def test_the_first_maximum_has_the_gradient(window, values):
     }[values]
     case = Case(values, [helper.make_node("MaxPool", ["x"], ["y"], **window)], {"x": x})
     weights = np.random.default_rng(7).uniform(0.5, 1.5, case.output().shape)
-    np.testing.assert_allclose(case.gradients()[0], first_maxima(x, weights, window), rtol=1e-12)
+    for simplified in (False, True):
+        gradient = replace(case, simplified=simplified).gradients()[0]
+        np.testing.assert_allclose(gradient, first_maxima(x, weights, window), rtol=1e-12)
 
 
 @pytest.mark.parametrize("x", [np.full((2, 2, 3, 4), 0.5), np.zeros((2, 2, 3, 4))], ids=["flat", "zeros"])

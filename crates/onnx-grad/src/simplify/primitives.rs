@@ -37,13 +37,16 @@ fn local_response(graph: &mut Graph, node: Node) -> Result<Vec<Node>> {
     let size = node.int("size", 1);
     let mut rewrite = Rewrite::new(graph, node);
     let (x, element, shape) = rewrite.input(0)?;
+    // A window that reaches beyond all channels need not be as large as it says.
+    let (before, after) = (((size - 1) / 2).min(shape[1] as i64), (size / 2).min(shape[1] as i64));
+    let alpha = alpha * (before + 1 + after) as f64 / size as f64;
     let rest: usize = shape[2..].iter().product();
     let columns = rewrite.constant(Tensor::ints(&[shape[0], 1, shape[1], rest].map(|extent| extent as i64)));
     let whole = rewrite.constant(Tensor::ints(&signed(&shape)));
     let [alpha, beta, bias] = [alpha, beta, bias].map(|value| rewrite.constant(Tensor::scalar(element, value)));
     let pooling = Attributes::new()
-        .with("kernel_shape", vec![size, 1])
-        .with("pads", vec![(size - 1) / 2, 0, size / 2, 0])
+        .with("kernel_shape", vec![before + 1 + after, 1])
+        .with("pads", vec![before, 0, after, 0])
         .with("count_include_pad", 1);
 
     let square = rewrite.apply("Mul", &[&x, &x], ());

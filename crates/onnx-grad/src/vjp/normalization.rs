@@ -108,8 +108,10 @@ pub(super) fn local_response(p: &mut Pullback) -> Result<()> {
     let (x, y, g) = (p.input(0)?, p.output()?, p.cotangent()?);
     let number = |name, default| f64::from(p.node().float(name, default));
     let (alpha, beta, bias) = (number("alpha", 1e-4), number("beta", 0.75), number("bias", 1.0));
-    let size = p.node().int("size", 1);
-    let (before, after) = ((size - 1) / 2, size / 2);
+    // A window that reaches beyond all channels need not be as large as it says.
+    let (size, channels) = (p.node().int("size", 1), p.shape(x)?[1] as i64);
+    let (before, after) = (((size - 1) / 2).min(channels), (size / 2).min(channels));
+    let alpha = alpha * (before + 1 + after) as f64 / size as f64;
 
     let square = p.mul(x, x)?;
     let mean = channel_mean(p, &square, before, after)?;
