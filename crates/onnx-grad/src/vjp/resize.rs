@@ -101,7 +101,8 @@ impl Sampling<'_> {
         }
     }
 
-    /// Coordinates halfway between two elements, or on one, are such only when rounded to float32, as engines do.
+    /// Computed in float32, as ONNX Runtime does. Where a coordinate is exactly on the border between two elements
+    /// and the scale is not a power of two, it is up to an engine's rounding which of them it takes.
     fn nearest(&self, position: usize) -> usize {
         let coordinate = self.coordinate(position) as f32;
         let index = match self.node.string("nearest_mode", "round_prefer_floor") {
