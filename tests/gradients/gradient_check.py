@@ -51,6 +51,8 @@ class Case:
     wrt: list[str] | None = None
     #: Why ONNX Runtime cannot run the model, if that is so.
     not_on_ort: str | None = None
+    #: Whether the model is simplified before it is differentiated.
+    simplified: bool = False
 
     def __post_init__(self):
         if self.wrt is None:
@@ -92,7 +94,7 @@ class Case:
             source, target = Path(folder, "forward.onnx"), Path(folder, "gradient.onnx")
             onnx.save(self.forward(dtype), source)
             command = [str(differentiate_command()), str(source), str(target)]
-            command += ["--of", of, "--wrt", ",".join(self.wrt), "--weights"]
+            command += ["--of", of, "--wrt", ",".join(self.wrt), "--weights", *["--simplify"] * self.simplified]
             for name, value in self.feeds(dtype).items():
                 command += ["--shape", f"{name}={','.join(map(str, value.shape))}"]
             result = subprocess.run(command, capture_output=True, text=True)

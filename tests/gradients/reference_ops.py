@@ -7,6 +7,8 @@ What it gets wrong, in float64:
 - GlobalMaxPool: any number of spatial axes but two.
 - Erf: computes in float32.
 - Pad: negative pads.
+- LRN: channels beyond the number of samples, and any number of spatial axes but two.
+- GatherElements: indices that leave out elements of the other axes.
 """
 
 import itertools
@@ -130,4 +132,22 @@ class Pad(OpRun):
         return (np.pad(kept, added, mode=mode, **fill),)
 
 
-CORRECTED = [Conv, ConvTranspose, MaxPool, GlobalMaxPool, Erf, Pad]
+class LRN(OpRun):
+    op_domain = ""
+
+    def _run(self, x, alpha=None, beta=None, bias=None, size=None):
+        padded = np.pad(x**2, [(0, 0), ((size - 1) // 2, size // 2), *[(0, 0)] * (x.ndim - 2)])
+        sums = sum(padded[:, i : i + x.shape[1]] for i in range(size))
+        return (x / (bias + alpha / size * sums) ** beta,)
+
+
+class GatherElements(OpRun):
+    op_domain = ""
+
+    def _run(self, x, indices, axis=0):
+        covered = [slice(extent) for extent in indices.shape]
+        covered[axis] = slice(None)
+        return (np.take_along_axis(x[tuple(covered)], indices, axis),)
+
+
+CORRECTED = [Conv, ConvTranspose, MaxPool, GlobalMaxPool, Erf, Pad, LRN, GatherElements]

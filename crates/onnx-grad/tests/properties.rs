@@ -87,6 +87,18 @@ impl Application {
     }
 }
 
+/// Checks `⟨y, u⟩ = ⟨x, ∂⟨y, u⟩/∂x⟩` for a graph that is linear from its input `x` to `y`.
+fn adjoint(mut graph: Graph, y: &str) -> Result<(), TestCaseError> {
+    let (x, u) = (noise(graph.shape("x").unwrap(), 1), noise(graph.shape(y).unwrap(), 2));
+    graph.add_initializer("u", u.clone()).unwrap();
+    let product = graph.apply("Mul", &[y, "u"], ()).unwrap();
+    graph.set_outputs(&[y]).unwrap();
+    let graph = differentiate(&graph, &[&product], &["x"]).unwrap().graph;
+    let outputs = evaluate(&graph, &[("x", &x)]);
+    let scale = norm(&outputs[0]) * norm(floats(&u));
+    close(dot(floats(&x), &outputs[1]), dot(&outputs[0], floats(&u)), scale)
+}
+
 fn close(backward: f64, forward: f64, scale: f64) -> Result<(), TestCaseError> {
     prop_assert!((backward - forward).abs() <= 1e-4 * scale.max(1e-3), "backward {backward}, forward {forward}");
     Ok(())
@@ -243,6 +255,59 @@ proptest! {
         let b = noise(&if flip_b { [n, k] } else { [k, n] }, 2);
         let attributes = Attributes::new().with("transA", i64::from(flip_a)).with("transB", i64::from(flip_b)).with("alpha", 0.5f32);
         Application { op: "Gemm", operands: vec![a, b], attributes, constant_rest: false }.check()?;
+    }
+
+    #[test]
+    fn resize(
+        extents in [1..6usize, 1..6usize],
+        sizes in [1..9usize, 1..9usize],
+        mode in prop::sample::select(vec!["nearest", "linear"]),
+        transformation in prop::sample::select(vec!["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"]),
+        nearest in prop::sample::select(vec!["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"]),
+        doublings in 0..3usize,
+    ) {
+        // At other scales engines differ over which of two elements is nearest, as they round differently.
+        let nearest_sizes = extents.map(|extent| extent << doublings);
+        let sizes = if mode == "nearest" { nearest_sizes } else { sizes };
+        let attributes = Attributes::new()
+            .with("mode", mode)
+            .with("coordinate_transformation_mode", transformation)
+            .with("nearest_mode", nearest);
+        let mut graph = Graph::new();
+        graph.add_input("x", ValueType::new(ElementType::F32, [2, 2, extents[0], extents[1]])).unwrap();
+        graph.add_initializer("sizes", Tensor::ints(&[2, 2, sizes[0] as i64, sizes[1] as i64])).unwrap();
+        let y = graph.apply("Resize", &["x", "", "", "sizes"], attributes).unwrap();
+        adjoint(graph, &y)?;
+    }
+
+    #[test]
+    fn selection(indices in prop::collection::vec(-3..3i64, 6), rows in 1..4usize) {
+        let mut graph = Graph::new();
+        graph.add_input("x", ValueType::new(ElementType::F32, [3, 3])).unwrap();
+        let columns = 6 / rows;
+        graph.add_initializer("i", Tensor::ints(&indices[..rows * columns]).reshaped([rows, columns])).unwrap();
+        let taken = graph.apply("GatherElements", &["x", "i"], [("axis", 1)]).unwrap();
+        graph.add_initializer("places", Tensor::ints(&indices).reshaped([3, 2])).unwrap();
+        let listed = graph.apply("GatherND", &["x", "places"], ()).unwrap();
+        let flat = graph.constant(Tensor::ints(&[-1]));
+        let taken = graph.apply("Reshape", &[&taken, &flat], ()).unwrap();
+        let y = graph.apply("Concat", &[&taken, &listed], [("axis", 0)]).unwrap();
+        adjoint(graph, &y)?;
+    }
+
+    #[test]
+    fn sums(exclusive in 0..2i64, reverse in 0..2i64, axis in 0..3i64, upper in 0..2i64, diagonal in -2..3i64) {
+        let mut graph = Graph::new();
+        graph.add_input("x", ValueType::new(ElementType::F32, [2, 3, 4])).unwrap();
+        graph.add_initializer("axis", Tensor::ints(&[axis]).reshaped([])).unwrap();
+        graph.add_initializer("k", Tensor::ints(&[diagonal]).reshaped([])).unwrap();
+        graph.add_initializer("matrix", noise(&[4, 2], 3)).unwrap();
+        let attributes = Attributes::new().with("exclusive", exclusive).with("reverse", reverse);
+        let sums = graph.apply("CumSum", &["x", "axis"], attributes).unwrap();
+        let part = graph.apply("Trilu", &[&sums, "k"], [("upper", upper)]).unwrap();
+        let equation = Attributes::new().with("equation", "bij,jk->kb");
+        let y = graph.apply("Einsum", &[&part, "matrix"], equation).unwrap();
+        adjoint(graph, &y)?;
     }
 
     #[test]

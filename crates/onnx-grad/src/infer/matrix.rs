@@ -51,45 +51,61 @@ pub(super) fn matmul(call: &Call) -> Result<ValueType> {
     Ok(ValueType::new(a.element, shape))
 }
 
-/// Einstein's sum over equations of plain letters, without ellipsis.
+/// Einstein's sum.
 pub(super) fn einsum(call: &Call) -> Result<ValueType> {
-    let Some(Attribute::String(equation)) = call.node.attributes.get("equation") else {
-        return Err(call.error("lacks the attribute `equation`"));
-    };
+    let Equation { terms, result } = Equation::of(call)?;
     let inputs = call.variadic()?;
-    let equation: String = equation.chars().filter(|c| !c.is_whitespace()).collect();
-    let (terms, result) = match equation.split_once("->") {
-        Some((terms, result)) => (terms, Some(result)),
-        None => (equation.as_str(), None),
-    };
-    let letters = |term: &str| term.chars().all(|c| c.is_ascii_alphabetic());
-    let terms: Vec<&str> = terms.split(',').collect();
-    let plain = terms.iter().all(|term| letters(term)) && result.is_none_or(letters);
-    check!(call, plain, "has the equation \"{equation}\"; supported are letters, commas and an arrow");
-    check!(call, terms.len() == inputs.len(), "has {} inputs for the equation \"{equation}\"", inputs.len());
-
-    let mut axes: BTreeMap<char, (usize, usize)> = BTreeMap::new();
+    let mut axes: BTreeMap<char, usize> = BTreeMap::new();
     for (i, (term, ty)) in terms.iter().zip(&inputs).enumerate() {
         call.input_like(i, inputs[0])?;
         check!(call, ty.element != ElementType::Bool, "needs numbers, but input {i} is {ty}");
         check!(call, term.len() == ty.rank(), "reads input {i}, {ty}, as \"{term}\"");
         for (letter, &extent) in term.chars().zip(&ty.shape) {
-            let (known, uses) = axes.entry(letter).or_insert((extent, 0));
-            check!(call, *known == extent, "has axes `{letter}` of {known} and of {extent} elements");
-            *uses += 1;
+            let known = *axes.entry(letter).or_insert(extent);
+            check!(call, known == extent, "has axes `{letter}` of {known} and of {extent} elements");
         }
     }
-    let result = match result {
-        Some(result) => result.to_owned(),
-        None => axes.iter().filter(|(_, (_, uses))| *uses == 1).map(|(letter, _)| *letter).collect(),
-    };
     let mut shape = Vec::with_capacity(result.len());
     for (i, letter) in result.char_indices() {
-        check!(call, !result[..i].contains(letter), "repeats `{letter}` in the result of \"{equation}\"");
+        check!(call, !result[..i].contains(letter), "repeats `{letter}` in its result \"{result}\"");
         match axes.get(&letter) {
-            Some(&(extent, _)) => shape.push(extent),
+            Some(&extent) => shape.push(extent),
             None => return Err(call.error(format!("has no input with the axis `{letter}` of its result"))),
         }
     }
     Ok(ValueType::new(inputs[0].element, shape))
+}
+
+/// What an Einsum computes, in plain letters and without ellipsis.
+pub(crate) struct Equation {
+    /// The axes of each input.
+    pub(crate) terms: Vec<String>,
+    /// The axes of the output; where the equation leaves them out, the letters that occur once, in
+    /// alphabetical order.
+    pub(crate) result: String,
+}
+
+impl Equation {
+    /// The attribute `equation`, with one term per input.
+    pub(crate) fn of(call: &Call) -> Result<Self> {
+        let Some(Attribute::String(equation)) = call.node.attributes.get("equation") else {
+            return Err(call.error("lacks the attribute `equation`"));
+        };
+        let equation: String = equation.chars().filter(|c| !c.is_whitespace()).collect();
+        let (terms, result) = match equation.split_once("->") {
+            Some((terms, result)) => (terms, Some(result)),
+            None => (equation.as_str(), None),
+        };
+        let letters = |term: &str| term.chars().all(|c| c.is_ascii_alphabetic());
+        let terms: Vec<String> = terms.split(',').map(str::to_owned).collect();
+        let plain = terms.iter().all(|term| letters(term)) && result.is_none_or(letters);
+        check!(call, plain, "has the equation \"{equation}\"; supported are letters, commas and an arrow");
+        let inputs = call.node.inputs.len();
+        check!(call, terms.len() == inputs, "has {inputs} inputs for the equation \"{equation}\"");
+        let mut uses: BTreeMap<char, usize> = BTreeMap::new();
+        terms.iter().flat_map(|term| term.chars()).for_each(|letter| *uses.entry(letter).or_insert(0) += 1);
+        let once = uses.iter().filter(|(_, uses)| **uses == 1).map(|(letter, _)| *letter);
+        let result = result.map_or_else(|| once.collect(), str::to_owned);
+        Ok(Equation { terms, result })
+    }
 }

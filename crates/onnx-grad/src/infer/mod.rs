@@ -18,7 +18,9 @@ mod slice;
 
 pub(crate) use call::{Call, check};
 pub(crate) use elementwise::broadcast;
+pub(crate) use matrix::Equation;
 pub(crate) use reduce::reduced_axes;
+pub(crate) use resize::resize_scales;
 pub(crate) use slice::{AxisSlice, axis_slices, pad_amounts, split_sizes};
 
 use crate::{Graph, Node, Result, ValueType};

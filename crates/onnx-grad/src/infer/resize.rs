@@ -1,7 +1,7 @@
 //! Resize by scales or to sizes.
 
 use crate::infer::{Call, check};
-use crate::{Result, TensorData, ValueType};
+use crate::{Graph, Node, Result, TensorData, ValueType};
 
 pub(super) fn resize(call: &Call) -> Result<ValueType> {
     call.takes_at_most(4)?;
@@ -35,6 +35,21 @@ pub(super) fn resize(call: &Call) -> Result<ValueType> {
         check!(call, (new == 0) == (old == 0), "resizes axis {axis} of {old} elements to {new}");
     }
     Ok(resized)
+}
+
+/// By what each axis of a Resize is scaled.
+pub(crate) fn resize_scales(graph: &Graph, node: &Node) -> Result<Vec<f64>> {
+    let call = &Call { graph, node };
+    let (from, to) = (&call.input(0)?.shape, resize(call)?.shape);
+    let mut scales: Vec<f64> = from.iter().zip(&to).map(|(&from, &to)| to as f64 / from.max(1) as f64).collect();
+    if let Some(factors) = factors(call)? {
+        let axes = match call.ints("axes")? {
+            Some(axes) => call.axes(axes, from.len())?,
+            None => (0..from.len()).collect(),
+        };
+        axes.into_iter().zip(factors).for_each(|(axis, &factor)| scales[axis] = f64::from(factor));
+    }
+    Ok(scales)
 }
 
 fn check_attributes(call: &Call) -> Result<()> {

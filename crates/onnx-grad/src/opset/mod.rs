@@ -12,7 +12,7 @@ mod softmax;
 
 use crate::proto::DataType;
 use crate::{Attribute, Error, Graph, Node, Result, tensor_proto};
-use rewrite::Rewrite;
+pub(crate) use rewrite::Rewrite;
 
 /// What `node`, of opset `version`, is at opset [`OPSET`](crate::OPSET): one node or several in order, the
 /// last of which has its outputs. Constants that they need are added to `graph`.

@@ -1,38 +1,38 @@
 use crate::{Attributes, ElementType, Graph, Node, Result, Tensor};
 
 /// The nodes that stand for another one, as they are put together.
-pub(super) struct Rewrite<'a> {
+pub(crate) struct Rewrite<'a> {
     graph: &'a mut Graph,
     original: Node,
     nodes: Vec<Node>,
 }
 
 impl<'a> Rewrite<'a> {
-    pub(super) fn new(graph: &'a mut Graph, original: Node) -> Self {
+    pub(crate) fn new(graph: &'a mut Graph, original: Node) -> Self {
         Rewrite { graph, original, nodes: Vec::new() }
     }
 
     /// Type and extents of an input of the original node.
-    pub(super) fn input(&self, i: usize) -> Result<(String, ElementType, Vec<usize>)> {
+    pub(crate) fn input(&self, i: usize) -> Result<(String, ElementType, Vec<usize>)> {
         let missing = || crate::Error::node(&self.original, format!("lacks its input {i}"));
         let name = self.original.input(i).ok_or_else(missing)?;
         let ty = self.graph.value_type(name)?;
         Ok((name.to_owned(), ty.element, ty.shape.clone()))
     }
 
-    pub(super) fn constant(&mut self, tensor: Tensor) -> String {
+    pub(crate) fn constant(&mut self, tensor: Tensor) -> String {
         self.graph.constant(tensor)
     }
 
     /// A further node; the name of its output.
-    pub(super) fn apply(&mut self, op: &str, inputs: &[&str], attributes: impl Into<Attributes>) -> String {
+    pub(crate) fn apply(&mut self, op: &str, inputs: &[&str], attributes: impl Into<Attributes>) -> String {
         let output = self.graph.fresh_name(op);
         self.push(op, inputs, attributes.into(), output.clone());
         output
     }
 
     /// All nodes, the last of which puts out what the original did.
-    pub(super) fn finish(mut self, op: &str, inputs: &[&str], attributes: impl Into<Attributes>) -> Vec<Node> {
+    pub(crate) fn finish(mut self, op: &str, inputs: &[&str], attributes: impl Into<Attributes>) -> Vec<Node> {
         let output = self.original.outputs.first().cloned().unwrap_or_default();
         self.push(op, inputs, attributes.into(), output);
         self.nodes

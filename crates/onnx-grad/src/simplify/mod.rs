@@ -1,4 +1,4 @@
-//! Passes that make a graph smaller without changing what it computes.
+//! Passes that make a graph smaller, and simpler to run, without changing what it computes.
 
 mod affine;
 mod batch_norm;
@@ -6,6 +6,7 @@ mod constants;
 mod linear;
 mod no_ops;
 mod padding;
+mod primitives;
 
 use std::collections::HashMap;
 
@@ -16,7 +17,8 @@ use crate::{Graph, Node, Result};
 ///
 /// Inputs and outputs keep names, types and order, and values that are still computed keep their
 /// names. Folded weights are calculated in float64 and become new constants. Padding is spelled
-/// out, because engines do not agree about all that `auto_pad` can mean.
+/// out, because engines do not agree about all that `auto_pad` can mean, and operators that engines lack are
+/// written in terms of others: LRN, Selu, Celu, Mish, ThresholdedRelu, SpaceToDepth and dilated MaxPool.
 ///
 /// # Errors
 /// If a constant cannot be computed: an index out of range, an integer divided by zero.
@@ -24,6 +26,7 @@ pub fn simplify(graph: Graph) -> Result<Graph> {
     let graph = constants::fold_constants(graph)?;
     let graph = no_ops::remove_no_ops(graph)?;
     let graph = padding::resolve_padding(graph)?;
+    let graph = primitives::into_primitives(graph)?;
     let graph = linear::fold_into_linear(graph)?;
     let graph = batch_norm::expand_batch_norm(graph)?;
     Ok(graph.without_dead_nodes())

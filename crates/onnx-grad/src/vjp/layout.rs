@@ -40,6 +40,7 @@ pub(super) fn dropout(p: &mut Pullback) -> Result<()> {
     identity(p)
 }
 
+/// `Cast` and `CastLike`
 pub(super) fn cast(p: &mut Pullback) -> Result<()> {
     let element = p.element(p.input(0)?)?;
     let dx = cast_to(p, p.cotangent()?, element)?;
@@ -94,6 +95,14 @@ pub(super) fn depth_to_space(p: &mut Pullback) -> Result<()> {
 pub(super) fn space_to_depth(p: &mut Pullback) -> Result<()> {
     let block = block_size(p)? as i64;
     let dx = p.apply("DepthToSpace", &[p.cotangent()?], [("blocksize", block)])?;
+    p.give(0, &dx)
+}
+
+/// What the triangle leaves out has no gradient.
+pub(super) fn triangle(p: &mut Pullback) -> Result<()> {
+    let mut inputs = vec![p.cotangent()?];
+    inputs.extend(p.node().input(1));
+    let dx = p.apply("Trilu", &inputs, p.node().attributes.clone())?;
     p.give(0, &dx)
 }
 

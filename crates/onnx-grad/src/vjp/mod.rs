@@ -9,6 +9,7 @@ mod activation;
 mod arithmetic;
 mod conv;
 mod conv_block;
+mod einsum;
 mod layout;
 mod matrix;
 mod max_pool;
@@ -16,6 +17,8 @@ mod normalization;
 mod pool;
 mod pullback;
 mod reduce;
+mod resize;
+mod scatter;
 mod select;
 mod softmax;
 
@@ -71,6 +74,7 @@ pub(crate) fn of(op: &str) -> Option<Vjp> {
         "Conv" => conv::conv,
         "ConvTranspose" => conv::conv_transpose,
 
+        "Einsum" => einsum::einsum,
         "Gemm" => matrix::gemm,
         "MatMul" => matrix::mat_mul,
 
@@ -79,6 +83,9 @@ pub(crate) fn of(op: &str) -> Option<Vjp> {
         "GlobalMaxPool" => max_pool::global,
         "MaxPool" => max_pool::max_pool,
 
+        "Resize" => resize::resize,
+
+        "CumSum" => reduce::cumulative_sum,
         "ReduceL1" => reduce::l1,
         "ReduceL2" => reduce::l2,
         "ReduceLogSum" => reduce::log_sum,
@@ -91,9 +98,10 @@ pub(crate) fn of(op: &str) -> Option<Vjp> {
 
         "BatchNormalization" => normalization::batch,
         "InstanceNormalization" => normalization::instance,
+        "LRN" => normalization::local_response,
         "LayerNormalization" => normalization::layer,
 
-        "Cast" => layout::cast,
+        "Cast" | "CastLike" => layout::cast,
         "DepthToSpace" => layout::depth_to_space,
         "Dropout" => layout::dropout,
         "Expand" => layout::expand,
@@ -102,10 +110,15 @@ pub(crate) fn of(op: &str) -> Option<Vjp> {
         "SpaceToDepth" => layout::space_to_depth,
         "Tile" => layout::tile,
         "Transpose" => layout::transpose,
+        "Trilu" => layout::triangle,
 
         "Concat" => select::concat,
         "Gather" => select::gather,
+        "GatherElements" => scatter::gather_elements,
+        "GatherND" => scatter::gather_nd,
         "Pad" => select::pad,
+        "ScatterElements" => scatter::scatter_elements,
+        "ScatterND" => scatter::scatter_nd,
         "Slice" => select::slice,
         "Split" => select::split,
         _ => return None,

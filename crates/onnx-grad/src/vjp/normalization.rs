@@ -1,7 +1,7 @@
 //! Normalisation.
 
 use super::Pullback;
-use crate::Result;
+use crate::{Attributes, Result};
 
 /// Batch normalisation as it is at inference, with given mean and variance per channel.
 pub(super) fn batch(p: &mut Pullback) -> Result<()> {
@@ -100,6 +100,46 @@ fn normalized(p: &mut Pullback, scale: &str, axes: &[usize]) -> Result<()> {
         give_per_channel(p, 2, &dbias)?;
     }
     Ok(())
+}
+
+/// `y = x·s^(-β)` with `s = bias + α·mean(x²)` over the channels around each. The cotangent of `x` is
+/// `g·s^(-β) - 2αβ·x·mean'(g·y/s)`, where `mean'` is over the channels in whose windows a channel is.
+pub(super) fn local_response(p: &mut Pullback) -> Result<()> {
+    let (x, y, g) = (p.input(0)?, p.output()?, p.cotangent()?);
+    let number = |name, default| f64::from(p.node().float(name, default));
+    let (alpha, beta, bias) = (number("alpha", 1e-4), number("beta", 0.75), number("bias", 1.0));
+    // A window that reaches beyond all channels need not be as large as it says.
+    let (size, channels) = (p.node().int("size", 1), p.shape(x)?[1] as i64);
+    let (before, after) = (((size - 1) / 2).min(channels), (size / 2).min(channels));
+    let alpha = alpha * (before + 1 + after) as f64 / size as f64;
+
+    let square = p.mul(x, x)?;
+    let mean = channel_mean(p, &square, before, after)?;
+    let mean = p.scaled(&mean, alpha)?;
+    let s = p.shifted(&mean, bias)?;
+    let exponent = p.scalar(x, -beta)?;
+    let slope = p.apply("Pow", &[&s, &exponent], ())?;
+    let direct = p.mul(g, &slope)?;
+
+    let product = p.mul(g, y)?;
+    let quotient = p.div(&product, &s)?;
+    let mean = channel_mean(p, &quotient, after, before)?;
+    let product = p.mul(x, &mean)?;
+    let through_s = p.scaled(&product, 2.0 * alpha * beta)?;
+    let dx = p.sub(&direct, &through_s)?;
+    p.give(0, &dx)
+}
+
+/// The mean over each channel, those `before` it and those `after` it; missing ones count as 0.
+fn channel_mean(p: &mut Pullback, a: &str, before: i64, after: i64) -> Result<String> {
+    let shape = p.shape(a)?;
+    let columns = p.reshaped(a, &[shape[0], 1, shape[1], shape[2..].iter().product()])?;
+    let attributes = Attributes::new()
+        .with("kernel_shape", vec![before + 1 + after, 1])
+        .with("pads", vec![before, 0, after, 0])
+        .with("count_include_pad", 1);
+    let mean = p.apply("AveragePool", &[&columns], attributes)?;
+    p.reshaped(&mean, &shape)
 }
 
 /// `sqrt(variance + ε)`

@@ -258,6 +258,24 @@ impl<'a> Pullback<'a> {
         self.apply("Pad", &[a, &pads], ())
     }
 
+    /// `a` with its `axis` mapped to one of `extent` elements by the matrix `weights`, whose rows, of `extent`
+    /// elements, belong to the elements of the axis.
+    pub(crate) fn mapped(&mut self, a: &str, axis: usize, extent: usize, weights: &[f64]) -> Result<String> {
+        let (element, shape) = (self.element(a)?, self.shape(a)?);
+        let (from, last) = (shape[axis], shape.len() - 1);
+        if axis + 1 == last {
+            let columns: Vec<f64> = (0..extent * from).map(|i| weights[i % from * extent + i / from]).collect();
+            let columns = self.constant(Tensor::floats(element, [extent, from], &columns));
+            return self.apply("MatMul", &[&columns, a], ());
+        }
+        let rows = self.constant(Tensor::floats(element, [from, extent], weights));
+        let mut order: Vec<usize> = (0..=last).collect();
+        order.swap(axis, last);
+        let inner = self.transposed(a, &order)?;
+        let product = self.apply("MatMul", &[&inner, &rows], ())?;
+        self.transposed(&product, &order)
+    }
+
     /// Values of one type, joined along `axis`.
     pub(crate) fn concatenated(&mut self, parts: &[String], axis: usize) -> Result<String> {
         match parts {

@@ -3,7 +3,7 @@
 use super::Pullback;
 use super::layout::cast_to;
 use crate::infer::reduced_axes;
-use crate::{ElementType, Result, Tensor};
+use crate::{Attributes, ElementType, Result, Tensor};
 
 pub(super) fn sum(p: &mut Pullback) -> Result<()> {
     let axes = axes(p)?;
@@ -126,4 +126,13 @@ fn kept(p: &mut Pullback, value: &str, axes: &[usize]) -> Result<String> {
         shape[axis] = 1;
     }
     p.reshaped(value, &shape)
+}
+
+/// An element is part of all sums after it, or before it if they run in reverse.
+pub(super) fn cumulative_sum(p: &mut Pullback) -> Result<()> {
+    let attributes = Attributes::new()
+        .with("exclusive", p.node().int("exclusive", 0))
+        .with("reverse", 1 - p.node().int("reverse", 0));
+    let dx = p.apply("CumSum", &[p.cotangent()?, p.input(1)?], attributes)?;
+    p.give(0, &dx)
 }

@@ -186,7 +186,6 @@ fn folded_back(
     (before, after): (i64, i64),
     mode: &str,
 ) -> Result<String> {
-    let rank = p.shape(g)?.len();
     let padded = p.shape(g)?[axis];
     // Elements are removed first; what is left is repeated.
     let first = (-before).max(0);
@@ -197,12 +196,7 @@ fn folded_back(
         let source = if mode == "reflect" { reflected(offset, left) } else { offset.clamp(0, left - 1) };
         taps[i * extent + (first + source) as usize] = 1.0;
     }
-    let taps = p.constant(Tensor::floats(p.element(g)?, [padded, extent], &taps));
-    let mut order: Vec<usize> = (0..rank).collect();
-    order.swap(axis, rank - 1);
-    let last = p.transposed(g, &order)?;
-    let folded = p.apply("MatMul", &[&last, &taps], ())?;
-    p.transposed(&folded, &order)
+    p.mapped(g, axis, extent, &taps)
 }
 
 /// The element that is at `offset` when `count` elements are mirrored at both ends.
