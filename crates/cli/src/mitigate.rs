@@ -11,8 +11,7 @@ use neural_cleanse::mitigation::{
     Backdoor, Filtering, Layers, Mitigation, Optimiser, Pruning, Repair, Unlearning, embed_filter, mitigate,
 };
 use neural_cleanse::report::{MitigationReport, ScanReport, Verification};
-use neural_cleanse::scan::clean_set;
-use neural_cleanse::{Classifier, Config, Norm, ScanOptions, Trigger};
+use neural_cleanse::{Classifier, CleanSet, Config, Norm, ScanOptions, Trigger};
 
 use crate::options::{DataArguments, ModelArguments};
 use crate::progress::{Interrupt, Progress};
@@ -172,8 +171,8 @@ pub fn run(arguments: &MitigateArguments) -> anyhow::Result<ExitCode> {
     let (backdoors, scanned) = arguments.backdoors(&classifier, &working, &interrupt)?;
     let true_backdoor = arguments.true_backdoor(&classifier, &backdoors)?;
 
-    let working_set = clean_set(&classifier, working.clone())?;
-    let unseen = clean_set(&classifier, unseen)?;
+    let working_set = CleanSet::new(&classifier, working.clone())?;
+    let unseen = CleanSet::new(&classifier, unseen)?;
     let methods = arguments.methods()?;
     let bar = ProgressBar::new(100).with_style(ProgressStyle::with_template("{msg:<28} [{bar:30}] {percent} %")?);
     let repair = mitigate(

@@ -8,8 +8,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use ndarray::Axis;
 use neural_cleanse::data::Picked;
 use neural_cleanse::report::{ScanReport, write_trigger_picture};
-use neural_cleanse::scan::clean_set;
-use neural_cleanse::{Classifier, Config, Inversion, Norm, Rule, ScanOptions, Verdict};
+use neural_cleanse::{Classifier, CleanSet, Config, Inversion, Norm, Rule, ScanOptions, Verdict};
 use sha2::{Digest, Sha256};
 
 use crate::options::{DataArguments, ModelArguments};
@@ -191,7 +190,7 @@ pub fn run(arguments: &ScanArguments) -> anyhow::Result<ExitCode> {
         &sha256(model)?,
         started.elapsed().as_secs_f64(),
     );
-    let clean = clean_set(&classifier, samples)?;
+    let clean = CleanSet::new(&classifier, samples)?;
     for class in &scan.classes {
         let Inversion { target_class, trigger, .. } = &class.inversion;
         let sample = clean.rows_outside(*target_class).first().copied().unwrap_or(0);

@@ -10,8 +10,7 @@ use std::sync::Arc;
 use neural_cleanse::data::{self, Wanted};
 use neural_cleanse::engine::Rten;
 use neural_cleanse::mitigation::{Backdoor, Filter, Filtering, embed_filter};
-use neural_cleanse::scan::clean_set;
-use neural_cleanse::{Classifier, ClassifierOptions, Model, Preprocessing, Trigger};
+use neural_cleanse::{Classifier, ClassifierOptions, CleanSet, Model, Preprocessing, Trigger};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -29,7 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let classifier = Classifier::new(model.clone(), options, Arc::new(Rten), 2)?;
     let [channels, height, width] = classifier.image_shape();
     let samples = data::load(Path::new(clean), None, &Wanted::new(channels, height, width))?;
-    let clean = clean_set(&classifier, samples)?;
+    let clean = CleanSet::new(&classifier, samples)?;
     let backdoor = Backdoor { target_class: target_class.parse()?, trigger: Trigger::read_npz(Path::new(trigger))? };
     let filter = Filter::fit(&classifier, &[backdoor], &clean, &Filtering::default())?;
     embed_filter(&model, &filter)?.write(filtered)?;

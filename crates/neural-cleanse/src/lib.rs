@@ -7,6 +7,7 @@
 //! The documented API of `NeuralCleanse` is in [`NeuralCleanse`].
 
 pub mod classifier;
+mod clean_set;
 pub mod data;
 pub mod detection;
 pub mod engine;
@@ -25,6 +26,7 @@ mod trainable;
 mod trigger;
 
 pub use classifier::{Classifier, ClassifierOptions, Predictor};
+pub use clean_set::CleanSet;
 pub use detection::{Rule, Verdict};
 pub use error::{Error, Result};
 pub use inversion::{Config, Inversion, Norm};

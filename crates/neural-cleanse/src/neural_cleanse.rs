@@ -5,11 +5,12 @@ use std::ops::ControlFlow;
 use ndarray::{Array2, Array4, ArrayView4, Axis};
 
 use crate::classifier::{Classifier, classes_of};
+use crate::clean_set::CleanSet;
 use crate::data::Samples;
 use crate::error::{Error, Result};
-use crate::inversion::{CleanSet, Config, Inversion, Objective, invert};
+use crate::inversion::{Config, Inversion, Objective, invert};
 use crate::mitigation::{Backdoor, Filter, Mitigation, Repair, mitigate};
-use crate::scan::{HELD_OUT_PART, Observer, Scan, ScanOptions, clean_set, scan};
+use crate::scan::{HELD_OUT_PART, Observer, Scan, ScanOptions, scan};
 
 /// The defence before it has its parameters.
 ///
@@ -209,7 +210,7 @@ impl CleansedClassifier {
         }
         let samples = samples(x_val, Some(y_val))?;
         let (working, unseen) = samples.split(samples.len() / HELD_OUT_PART, self.config.seed);
-        let (working, unseen) = (clean_set(&self.classifier, working)?, clean_set(&self.classifier, unseen)?);
+        let (working, unseen) = (CleanSet::new(&self.classifier, working)?, CleanSet::new(&self.classifier, unseen)?);
         let mut go_on = |_: &Mitigation, _: f64| ControlFlow::Continue(());
         let repair = mitigate(&self.classifier, &backdoors, None, &working, &unseen, methods, &mut go_on)?;
         self.classifier = self.classifier.with_model(repair.model.clone())?;
@@ -218,7 +219,7 @@ impl CleansedClassifier {
     }
 
     fn clean_set(&self, x: ArrayView4<'_, f32>, y: Option<&[usize]>) -> Result<CleanSet> {
-        clean_set(&self.classifier, samples(x, y)?)
+        CleanSet::new(&self.classifier, samples(x, y)?)
     }
 }
 

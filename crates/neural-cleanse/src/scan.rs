@@ -5,13 +5,13 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::classifier::{Classifier, classes_of};
+use crate::classifier::Classifier;
+use crate::clean_set::CleanSet;
 use crate::data::Samples;
 use crate::detection::{self, Detection, FurtherLooks, Rule, Statistics};
 use crate::error::{Error, Result};
-use crate::inversion::{CleanSet, Config, Inversion, Norm, Objective, Step, invert};
-use crate::mitigation::Backdoor;
-use crate::trigger::Trigger;
+use crate::inversion::{Config, Inversion, Norm, Objective, Step, invert};
+use crate::trigger::{Backdoor, Trigger};
 
 /// What to scan for.
 #[derive(Debug, Clone, PartialEq)]
@@ -145,8 +145,8 @@ pub fn scan(
 
     let held_out = if samples.len() < FEWEST_TO_HOLD_OUT { 0 } else { samples.len() / HELD_OUT_PART };
     let (working, unseen) = samples.split(held_out, config.seed);
-    let working = clean_set(classifier, working)?;
-    let unseen = if held_out == 0 { working.clone() } else { clean_set(classifier, unseen)? };
+    let working = CleanSet::new(classifier, working)?;
+    let unseen = if held_out == 0 { working.clone() } else { CleanSet::new(classifier, unseen)? };
 
     let classes = classes_to_scan(classifier, options)?;
     let jobs: Vec<Job> = classes.iter().map(|&class| Job { class, look: 0 }).collect();
@@ -180,7 +180,7 @@ pub fn scan(
             statistic: size(config.norm, &inversion.trigger),
             ratio: statistics.standings[i].ratio,
             anomaly_index: statistics.standings[i].anomaly_index,
-            attack_success_rate: attack_success_rate(classifier, &unseen, &inversion.trigger, inversion.target_class)?,
+            attack_success_rate: unseen.attack_success_rate(classifier, &inversion.trigger, inversion.target_class)?,
             further_looks: looks.map_or(Vec::new(), |k| {
                 seen_again[k * FURTHER_LOOKS as usize..(k + 1) * FURTHER_LOOKS as usize].to_vec()
             }),
@@ -198,24 +198,6 @@ pub fn scan(
         held_out,
         gradient_samples,
     })
-}
-
-/// The share of the images of `clean` outside `target` that `trigger` sends to `target`, in 0..=1; 0 if
-/// there are none outside.
-pub fn attack_success_rate(classifier: &Classifier, clean: &CleanSet, trigger: &Trigger, target: usize) -> Result<f64> {
-    let stamped = trigger.apply(clean.images_outside(target).view())?;
-    let predicted = classes_of(&classifier.predict(stamped.view())?);
-    let successes = predicted.iter().filter(|&&class| class == target).count();
-    Ok(successes as f64 / predicted.len().max(1) as f64)
-}
-
-/// `samples` with the model's own predictions where there are no labels.
-pub fn clean_set(classifier: &Classifier, samples: Samples) -> Result<CleanSet> {
-    let labels = match samples.labels {
-        Some(labels) => labels,
-        None => classes_of(&classifier.predict(samples.images.view())?),
-    };
-    Ok(CleanSet { images: samples.images, labels })
 }
 
 fn clean_accuracy(classifier: &Classifier, samples: &Samples, force: bool) -> Result<Option<f64>> {

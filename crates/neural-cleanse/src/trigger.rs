@@ -127,6 +127,15 @@ impl Trigger {
     }
 }
 
+/// A backdoor that was found: the trigger and the class that it leads to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Backdoor {
+    /// The class that triggered images are sent to.
+    pub target_class: usize,
+    /// The trigger, reversed or true.
+    pub trigger: Trigger,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

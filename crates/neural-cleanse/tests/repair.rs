@@ -8,13 +8,11 @@ use ndarray::{Array4, Axis};
 use neural_cleanse::classifier::classes_of;
 use neural_cleanse::data::{self, Samples, Wanted};
 use neural_cleanse::engine::Rten;
-use neural_cleanse::inversion::CleanSet;
 use neural_cleanse::mitigation::{
     Backdoor, Filter, Filtering, Penultimate, ProfileKind, Pruning, PruningOutcome, PruningStep, Stopped, embed_filter,
     prune,
 };
-use neural_cleanse::scan::attack_success_rate;
-use neural_cleanse::{Classifier, ClassifierOptions, Error, Model, Preprocessing, Trigger};
+use neural_cleanse::{Classifier, ClassifierOptions, CleanSet, Error, Model, Preprocessing, Trigger};
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")
@@ -95,7 +93,7 @@ fn pruning_without_bounds_on_accuracy_defeats_the_attack_on_unseen_images() {
     let (model, outcome, _) = pruned(&case, &Pruning { accuracy_bound: 1.0, most: 1.0, ..Pruning::default() });
     assert_eq!(outcome.stopped, Stopped::AttackFails);
     let repaired = case.classifier.with_model(model).unwrap();
-    let rate = attack_success_rate(&repaired, &case.unseen, &case.backdoor.trigger, 7).unwrap();
+    let rate = case.unseen.attack_success_rate(&repaired, &case.backdoor.trigger, 7).unwrap();
     assert!(rate < 0.1, "{rate}");
 }
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use neural_cleanse::data::{self, Wanted};
 use neural_cleanse::engine::Rten;
-use neural_cleanse::inversion::CleanSet;
 use neural_cleanse::mitigation::{Backdoor, Unlearning, unlearn};
-use neural_cleanse::scan::{attack_success_rate, clean_set};
-use neural_cleanse::{Classifier, ClassifierOptions, Error, Layers, Model, Optimiser, Preprocessing, Trigger};
+use neural_cleanse::{
+    Classifier, ClassifierOptions, CleanSet, Error, Layers, Model, Optimiser, Preprocessing, Trigger,
+};
 use onnx_grad::Graph;
 
 fn fixture(name: &str) -> PathBuf {
@@ -32,7 +32,7 @@ fn backdoor(name: &str, target_class: usize) -> Backdoor {
 fn samples(classifier: &Classifier, held_out: usize) -> (CleanSet, CleanSet) {
     let samples = data::load(&fixture("fashion-mnist-400.npz"), None, &Wanted::new(1, 28, 28)).expect("the samples");
     let (train, held_out) = samples.split(held_out, 1);
-    (clean_set(classifier, train).expect("labels"), clean_set(classifier, held_out).expect("labels"))
+    (CleanSet::new(classifier, train).expect("labels"), CleanSet::new(classifier, held_out).expect("labels"))
 }
 
 fn repaired(classifier: &Classifier, backdoor: &Backdoor, train: &CleanSet, options: &Unlearning) -> Model {
@@ -67,7 +67,7 @@ fn the_backdoor_is_gone_and_the_accuracy_is_not() {
         let (train, held_out) = samples(&classifier, 100);
         let measure = |classifier: &Classifier| {
             let accuracy = classifier.accuracy(held_out.images.view(), &held_out.labels).expect("an accuracy");
-            (accuracy, attack_success_rate(classifier, &held_out, &backdoor.trigger, target).expect("a rate"))
+            (accuracy, held_out.attack_success_rate(classifier, &backdoor.trigger, target).expect("a rate"))
         };
         let (accuracy, success) = measure(&classifier);
         assert!(success > 0.99, "{name}: {success}");

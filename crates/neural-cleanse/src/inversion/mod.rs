@@ -8,7 +8,6 @@ mod variables;
 
 use std::ops::ControlFlow;
 
-use ndarray::{Array4, Axis};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -19,31 +18,11 @@ pub use norm::Norm;
 pub use objective::{Evaluation, Objective};
 
 use crate::classifier::classes_of;
+use crate::clean_set::CleanSet;
 use crate::error::{Error, Result};
 use crate::minibatches::Minibatches;
 use crate::trigger::Trigger;
 use variables::TriggerVariables;
-
-/// Clean images with the classes that they belong to.
-#[derive(Debug, Clone)]
-pub struct CleanSet {
-    /// `[N, C, H, W]`, raw pixel values.
-    pub images: Array4<f32>,
-    /// One class for each image: its label or, where there are none, what the model says of it.
-    pub labels: Vec<usize>,
-}
-
-impl CleanSet {
-    /// The rows of the images which are not of class `target`.
-    pub fn rows_outside(&self, target: usize) -> Vec<usize> {
-        (0..self.labels.len()).filter(|&row| self.labels[row] != target).collect()
-    }
-
-    /// The images which are not of class `target`.
-    pub fn images_outside(&self, target: usize) -> Array4<f32> {
-        self.images.select(Axis(0), &self.rows_outside(target))
-    }
-}
 
 /// What one step of the inversion of one class came to.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

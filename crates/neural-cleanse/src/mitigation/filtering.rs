@@ -9,9 +9,9 @@ use super::discriminant::discriminant;
 use super::ranking::{Reactions, most_responsive};
 use super::{Backdoor, Penultimate};
 use crate::classifier::{Classifier, Predictor};
+use crate::clean_set::CleanSet;
 use crate::data::Samples;
 use crate::error::{Error, Result};
-use crate::inversion::CleanSet;
 
 /// How the activations of the penultimate layer are summed up to the profile of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

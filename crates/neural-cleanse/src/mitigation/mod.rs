@@ -24,19 +24,9 @@ use onnx_grad::Model;
 use serde::{Deserialize, Serialize};
 
 use crate::classifier::{Classifier, classes_of};
+use crate::clean_set::CleanSet;
 use crate::error::Result;
-use crate::inversion::CleanSet;
-use crate::scan::attack_success_rate;
-use crate::trigger::Trigger;
-
-/// A backdoor that was found: the trigger and the class that it leads to.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Backdoor {
-    /// The class that triggered images are sent to.
-    pub target_class: usize,
-    /// The trigger, reversed or true.
-    pub trigger: Trigger,
-}
+pub use crate::trigger::Backdoor;
 
 /// One way to repair a model.
 #[derive(Debug, Clone, PartialEq)]
@@ -189,7 +179,7 @@ fn measure(
 ) -> Result<Measurement> {
     let clean_accuracy = classifier.accuracy(unseen.images.view(), &unseen.labels)?;
     let success = |backdoor: &Backdoor| match filter {
-        None => attack_success_rate(classifier, unseen, &backdoor.trigger, backdoor.target_class),
+        None => unseen.attack_success_rate(classifier, &backdoor.trigger, backdoor.target_class),
         Some(filter) => {
             let stamped = backdoor.trigger.apply(unseen.images_outside(backdoor.target_class).view())?;
             let predicted = classes_of(&classifier.predict(stamped.view())?);

@@ -10,9 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::ranking::{Reactions, most_responsive};
 use super::{Backdoor, Penultimate};
 use crate::classifier::{Classifier, Predictor, classes_of};
+use crate::clean_set::CleanSet;
 use crate::error::{Error, Result};
-use crate::inversion::CleanSet;
-use crate::scan::attack_success_rate;
 
 /// How far to prune.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -184,7 +183,7 @@ fn ranked(
 fn measure(classifier: &Classifier, backdoors: &[Backdoor], clean: &CleanSet, pruned: usize) -> Result<PruningStep> {
     let mut largest = 0.0f64;
     for backdoor in backdoors {
-        let rate = attack_success_rate(classifier, clean, &backdoor.trigger, backdoor.target_class)?;
+        let rate = clean.attack_success_rate(classifier, &backdoor.trigger, backdoor.target_class)?;
         largest = largest.max(rate);
     }
     let clean_accuracy = classifier.accuracy(clean.images.view(), &clean.labels)?;

@@ -2,8 +2,8 @@ use ndarray::{Array2, ArrayView2, Axis};
 
 use super::Backdoor;
 use crate::classifier::Predictor;
+use crate::clean_set::CleanSet;
 use crate::error::{Error, Result};
-use crate::inversion::CleanSet;
 
 /// What the neurons of a layer do on the images outside a backdoor's target class, without the trigger and with it.
 pub(super) struct Reactions {

@@ -1,0 +1,52 @@
+//! Clean images that methods work on and are measured with.
+
+use ndarray::{Array4, Axis};
+
+use crate::classifier::{Classifier, classes_of};
+use crate::data::Samples;
+use crate::error::Result;
+use crate::trigger::Trigger;
+
+/// Clean images with the classes that they belong to.
+#[derive(Debug, Clone)]
+pub struct CleanSet {
+    /// `[N, C, H, W]`, raw pixel values.
+    pub images: Array4<f32>,
+    /// One class for each image: its label or, where there are none, what the model says of it.
+    pub labels: Vec<usize>,
+}
+
+impl CleanSet {
+    /// `samples` with the model's own predictions where there are no labels.
+    ///
+    /// # Errors
+    /// If the images are not of the model's size, or the engine fails.
+    pub fn new(classifier: &Classifier, samples: Samples) -> Result<Self> {
+        let labels = match samples.labels {
+            Some(labels) => labels,
+            None => classes_of(&classifier.predict(samples.images.view())?),
+        };
+        Ok(CleanSet { images: samples.images, labels })
+    }
+
+    /// The rows of the images which are not of class `target`.
+    pub fn rows_outside(&self, target: usize) -> Vec<usize> {
+        (0..self.labels.len()).filter(|&row| self.labels[row] != target).collect()
+    }
+
+    /// The images which are not of class `target`.
+    pub fn images_outside(&self, target: usize) -> Array4<f32> {
+        self.images.select(Axis(0), &self.rows_outside(target))
+    }
+
+    /// The share of the images outside `target` that `trigger` sends to `target`, in 0..=1; 0 if there are none outside.
+    ///
+    /// # Errors
+    /// If the trigger does not fit the images, or the engine fails.
+    pub fn attack_success_rate(&self, classifier: &Classifier, trigger: &Trigger, target: usize) -> Result<f64> {
+        let stamped = trigger.apply(self.images_outside(target).view())?;
+        let predicted = classes_of(&classifier.predict(stamped.view())?);
+        let successes = predicted.iter().filter(|&&class| class == target).count();
+        Ok(successes as f64 / predicted.len().max(1) as f64)
+    }
+}
