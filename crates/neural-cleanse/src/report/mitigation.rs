@@ -1,12 +1,10 @@
-use std::io::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::ScanReport;
+use super::{ScanReport, document};
 use crate::detection::Verdict;
-use crate::error::{Error, Result};
-use crate::files::write_beside;
+use crate::error::Result;
 use crate::mitigation::{Filter, Measurement, Outcome, Repair};
 
 /// The version of the form of `mitigation.json`; a change that breaks readers raises it.
@@ -59,25 +57,12 @@ impl MitigationReport {
     /// # Errors
     /// If the file cannot be read, or is not a report of this [`MITIGATION_SCHEMA_VERSION`].
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
-        let report: MitigationReport = serde_json::from_slice(&bytes)
-            .map_err(|e| Error::Config(format!("{} is not the report of a repair: {e}", path.display())))?;
-        if report.schema_version != MITIGATION_SCHEMA_VERSION {
-            return Err(Error::Config(format!(
-                "{} has schema version {}; this program reads version {MITIGATION_SCHEMA_VERSION}",
-                path.display(),
-                report.schema_version
-            )));
-        }
-        Ok(report)
+        document::read(path, "the report of a repair", MITIGATION_SCHEMA_VERSION)
     }
 
     /// Writes the report, whole or not at all.
     pub fn write(&self, path: &Path) -> Result<()> {
-        write_beside(path, |mut file| {
-            serde_json::to_writer_pretty(&mut file, self)?;
-            file.write_all(b"\n")
-        })
+        document::write(path, self)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a scan leaves behind, `scan.json` and a picture and an array file for each trigger; and what a repair does,
 //! `mitigation.json`.
 
+mod document;
 mod json;
 mod mitigation;
 mod picture;
