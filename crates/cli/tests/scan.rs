@@ -108,7 +108,8 @@ fn a_model_that_ends_in_softmax_and_has_batch_normalization_is_scanned_alike() {
 #[test]
 fn the_papers_rule_and_the_maximum_norm_can_be_chosen() {
     let folder = tempfile::tempdir().unwrap();
-    let (_, report) = scan("fmnist_badnets", folder.path(), &["--rule", "mad", "--norm", "inf", "--steps", "20"]);
+    let (status, report) = scan("fmnist_badnets", folder.path(), &["--rule", "mad", "--norm", "inf", "--steps", "20"]);
+    assert_ne!(status, 0, "norm inf does not see patches and calls nothing clean");
     assert_eq!(report["rule"], serde_json::json!({"name": "mad", "threshold": 2.0}));
     assert_eq!(report["parameters"]["norm"], "inf");
     assert_eq!(report["parameters"]["steps"], 20);

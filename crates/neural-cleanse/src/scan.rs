@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::classifier::Classifier;
 use crate::clean_set::CleanSet;
 use crate::data::Samples;
-use crate::detection::{self, Detection, FurtherLooks, Rule, Statistics};
+use crate::detection::{self, Detection, FurtherLooks, Rule, Statistics, Verdict};
 use crate::error::{Error, Result};
 use crate::inversion::{Config, Inversion, Norm, Objective, Step, invert};
 use crate::trigger::{Backdoor, Trigger};
@@ -170,7 +170,7 @@ pub fn scan(
         .collect();
 
     let names: Vec<String> = classes.iter().map(|&class| class_label(classifier, class)).collect();
-    let detection = detection::judge(&statistics, &names, rule, &looks);
+    let detection = within_sight(detection::judge(&statistics, &names, rule, &looks), config.norm);
     let gradient_samples = inversions.iter().chain(&second).map(|inversion| inversion.gradient_samples).sum();
     let mut scanned = Vec::with_capacity(classes.len());
     for (i, inversion) in inversions.into_iter().enumerate() {
@@ -198,6 +198,17 @@ pub fn scan(
         held_out,
         gradient_samples,
     })
+}
+
+/// The maximum norm makes triggers faint rather than small, so that under it a patch is no outlier: that none stands out
+/// is no reason to call a model clean.
+fn within_sight(detection: Detection, norm: Norm) -> Detection {
+    if norm != Norm::Inf || detection.verdict != Verdict::Clean {
+        return detection;
+    }
+    let reason =
+        format!("{}; but patches do not stand out under norm inf: scan with norm 1 or 2, too", detection.reason);
+    Detection { verdict: Verdict::Inconclusive, reason, ..detection }
 }
 
 fn clean_accuracy(classifier: &Classifier, samples: &Samples, force: bool) -> Result<Option<f64>> {
@@ -310,4 +321,23 @@ fn invert_all(
         }
     }
     Ok(inversions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn norm_inf_can_flag_a_class_but_call_no_model_clean() {
+        let detection = |verdict| Detection { verdict, reason: "why".into(), flagged: Vec::new() };
+        let cases = [
+            (Norm::L2, Verdict::Clean, Verdict::Clean),
+            (Norm::Inf, Verdict::Clean, Verdict::Inconclusive),
+            (Norm::Inf, Verdict::Backdoored, Verdict::Backdoored),
+        ];
+        for (norm, before, after) in cases {
+            assert_eq!(within_sight(detection(before), norm).verdict, after, "norm {norm}, {before}");
+        }
+        assert!(within_sight(detection(Verdict::Clean), Norm::Inf).reason.contains("norm 1 or 2"));
+    }
 }
