@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use neural_cleanse::inversion::Objective;
-use neural_cleanse::{Classifier, Model};
+use neural_cleanse::{Classifier, Config, Model};
 
 use crate::options::ModelArguments;
 
@@ -17,8 +17,8 @@ pub struct InspectArguments {
     model: ModelArguments,
 }
 
-/// The batch for which the objective is built to see whether it can be.
-const BATCH: usize = 2;
+/// The number of samples for which the objective is built to see whether it can be.
+const SAMPLES: usize = 2;
 
 /// Runs the command.
 pub fn run(arguments: &InspectArguments) -> anyhow::Result<ExitCode> {
@@ -26,7 +26,7 @@ pub fn run(arguments: &InspectArguments) -> anyhow::Result<ExitCode> {
     let mut stdout = std::io::stdout().lock();
     describe(&mut stdout, &model)?;
     let scannable = arguments.model.classifier_of(model).and_then(|classifier| {
-        Objective::new(&classifier, BATCH, 1, classifier.threads())?;
+        Objective::new(&classifier, &Config::default(), SAMPLES, classifier.threads())?;
         Ok(classifier)
     });
     match scannable {

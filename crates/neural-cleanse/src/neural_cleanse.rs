@@ -125,9 +125,8 @@ impl CleansedClassifier {
         target: usize,
     ) -> Result<Inversion> {
         let working = self.clean_set(x_val, y_val)?;
-        let batch = self.config.batch_size.min(working.labels.len()).max(1);
-        let mask_channels = if self.config.mask_per_channel { self.classifier.image_shape()[0] } else { 1 };
-        let mut objective = Objective::new(&self.classifier, batch, mask_channels, self.classifier.threads())?;
+        let threads = self.classifier.threads();
+        let mut objective = Objective::new(&self.classifier, &self.config, working.labels.len(), threads)?;
         let range = self.classifier.value_range();
         invert(&mut objective, &working, &self.config, range, target, 0, &mut |_| ControlFlow::Continue(()))
     }

@@ -123,7 +123,7 @@ const FURTHER_LOOKS: u64 = 2;
 const FEWEST_TO_HOLD_OUT: usize = 64;
 
 /// The part of the samples that is held out to measure the attack success rates.
-pub(crate) const HELD_OUT_PART: usize = 5;
+pub const HELD_OUT_PART: usize = 5;
 
 /// Scans `classifier` with clean `samples`.
 ///
@@ -282,12 +282,10 @@ fn invert_all(
     }
     let workers = classifier.threads().clamp(1, jobs.len());
     let threads = (classifier.threads() / workers).max(1);
-    let batch = config.batch_size.min(working.labels.len()).max(1);
-    let mask_channels = if config.mask_per_channel { classifier.image_shape()[0] } else { 1 };
     let next = AtomicUsize::new(0);
     let results: Mutex<Vec<Option<Result<Inversion>>>> = Mutex::new(jobs.iter().map(|_| None).collect());
     let work = || -> Result<()> {
-        let mut objective = Objective::new(classifier, batch, mask_channels, threads)?;
+        let mut objective = Objective::new(classifier, config, working.labels.len(), threads)?;
         loop {
             let i = next.fetch_add(1, Ordering::Relaxed);
             let Some(&Job { class, look }) = jobs.get(i) else {

@@ -126,13 +126,7 @@ impl Sweep {
                 None => self.filled(value, 0.0)?,
             };
             let name = self.graph.fresh_name(&format!("gradient({value})"));
-            self.graph.push(Node {
-                name: String::new(),
-                op: "Identity".to_owned(),
-                inputs: vec![cotangent],
-                outputs: vec![name.clone()],
-                attributes: ().into(),
-            })?;
+            self.graph.push(Node::new("Identity", &[&cotangent], &name, ()))?;
             self.graph.add_output(&name)?;
             names.push(name);
         }

@@ -85,23 +85,13 @@ fn dimension(extent: &Extent) -> Dimension {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Attributes, Graph, ImportOptions, Tensor, ValueType};
-
-    fn node(op: &str, inputs: &[&str], output: &str, attributes: impl Into<Attributes>) -> Node {
-        Node {
-            name: String::new(),
-            op: op.to_owned(),
-            inputs: inputs.iter().map(|&name| name.to_owned()).collect(),
-            outputs: vec![output.to_owned()],
-            attributes: attributes.into(),
-        }
-    }
+    use crate::{Graph, ImportOptions, Tensor, ValueType};
 
     /// y = Relu(x)
     fn model() -> Model {
         let mut graph = Graph::new();
         graph.add_input("x", ValueType::new(ElementType::F32, [2, 3])).unwrap();
-        graph.push(node("Relu", &["x"], "y", ())).unwrap();
+        graph.push(Node::new("Relu", &["x"], "y", ())).unwrap();
         graph.add_output("y").unwrap();
         Model::from_bytes(&graph.to_model_bytes("model").unwrap()).unwrap()
     }
@@ -109,8 +99,8 @@ mod tests {
     #[test]
     fn what_is_added_comes_after_what_is_there() {
         let mut model = model();
-        model.append(&node("Constant", &[], "limit", [("value", Tensor::scalar(ElementType::F32, 1.0))])).unwrap();
-        model.append(&node("Greater", &["y", "limit"], "large", ())).unwrap();
+        model.append(&Node::new("Constant", &[], "limit", [("value", Tensor::scalar(ElementType::F32, 1.0))])).unwrap();
+        model.append(&Node::new("Greater", &["y", "limit"], "large", ())).unwrap();
         model.add_output("large", ElementType::Bool, &[Extent::Named("N".into()), Extent::Fixed(3)]).unwrap();
         let outputs: Vec<String> = model.outputs().iter().map(ToString::to_string).collect();
         assert_eq!(outputs, ["y: float32[2, 3]", "large: bool[N, 3]"]);
@@ -126,8 +116,12 @@ mod tests {
         let mut model = model();
         assert_eq!((model.unused_name("z"), model.unused_name("y")), ("z".to_owned(), "y.1".to_owned()));
         let error = |result: Result<()>| result.unwrap_err().to_string();
-        assert!(error(model.append(&node("Relu", &["z"], "w", ()))).contains("reads `z`, which the model does not"));
-        assert!(error(model.append(&node("Relu", &["x"], "y", ()))).contains("puts out `y`, which is already defined"));
+        assert!(
+            error(model.append(&Node::new("Relu", &["z"], "w", ()))).contains("reads `z`, which the model does not")
+        );
+        assert!(
+            error(model.append(&Node::new("Relu", &["x"], "y", ()))).contains("puts out `y`, which is already defined")
+        );
         assert!(error(model.add_output("z", ElementType::F32, &[])).contains("is not a value of the model"));
     }
 }

@@ -23,6 +23,17 @@ pub struct Node {
 }
 
 impl Node {
+    /// A node without a name and with one output.
+    pub fn new(op: &str, inputs: &[&str], output: &str, attributes: impl Into<Attributes>) -> Self {
+        Node {
+            name: String::new(),
+            op: op.to_owned(),
+            inputs: inputs.iter().map(|&name| name.to_owned()).collect(),
+            outputs: vec![output.to_owned()],
+            attributes: attributes.into(),
+        }
+    }
+
     /// The node's name or, where it has none, its first output: what messages call it.
     pub fn label(&self) -> &str {
         if !self.name.is_empty() { &self.name } else { self.outputs.iter().find(|o| !o.is_empty()).map_or("", |o| o) }
@@ -169,13 +180,7 @@ impl Graph {
     /// Appends the operator `op` with one output under a fresh name, which is returned.
     pub fn apply(&mut self, op: &str, inputs: &[&str], attributes: impl Into<Attributes>) -> Result<String> {
         let output = self.fresh_name(op);
-        self.push(Node {
-            name: String::new(),
-            op: op.to_owned(),
-            inputs: inputs.iter().map(|&name| name.to_owned()).collect(),
-            outputs: vec![output.clone()],
-            attributes: attributes.into(),
-        })?;
+        self.push(Node::new(op, inputs, &output, attributes))?;
         Ok(output)
     }
 

@@ -1,6 +1,7 @@
 use ndarray::{Array2, Array3, Array4, ArrayView4, Axis, Ix2, s};
 use onnx_grad::{ElementType, Graph, Tensor, ValueType, differentiate};
 
+use super::Config;
 use crate::classifier::Classifier;
 use crate::engine::Session;
 use crate::error::{Error, Result};
@@ -32,10 +33,11 @@ pub struct Evaluation {
 }
 
 impl Objective {
-    /// Builds, differentiates and compiles the objective for minibatches of up to `batch` images (fewer, if the
-    /// model takes no more at a time) and masks of `mask_channels` channels (1, or as many as the images).
-    pub fn new(classifier: &Classifier, batch: usize, mask_channels: usize, threads: usize) -> Result<Self> {
-        let batch = classifier.network().batch(batch);
+    /// Builds, differentiates and compiles the objective for the minibatches and masks of `config`, to be evaluated on
+    /// `samples` images in all. Minibatches are smaller where there are fewer images or the model takes fewer at a time.
+    pub fn new(classifier: &Classifier, config: &Config, samples: usize, threads: usize) -> Result<Self> {
+        let batch = classifier.network().batch(config.batch_size.min(samples).max(1));
+        let mask_channels = if config.mask_per_channel { classifier.image_shape()[0] } else { 1 };
         let [channels, height, width] = classifier.image_shape();
         let classes = classifier.classes();
         let mut graph = Graph::new();

@@ -1,16 +1,6 @@
 use super::*;
 use crate::{Attribute, Attributes, ElementType, Tensor, ValueType};
 
-fn node(op: &str, inputs: &[&str], output: &str, attributes: impl Into<Attributes>) -> Node {
-    Node {
-        name: String::new(),
-        op: op.to_owned(),
-        inputs: inputs.iter().map(|&name| name.to_owned()).collect(),
-        outputs: vec![output.to_owned()],
-        attributes: attributes.into(),
-    }
-}
-
 /// A graph from input `x` of `shape` to `y`, with float32 constants.
 fn graph(shape: &[usize], constants: &[(&str, &[usize], &[f64])], nodes: Vec<Node>) -> Graph {
     let mut graph = Graph::new();
@@ -38,16 +28,16 @@ fn nodes_that_do_nothing_go() {
     let zero: (&str, &[usize], &[f64]) = ("zero", &[1, 1], &[0.0]);
     let ints = |values: &[i64]| Attributes::new().with("perm", values);
     let cases = vec![
-        node("Identity", &["a"], "b", ()),
-        node("Dropout", &["a"], "b", ()),
-        node("Cast", &["a"], "b", [("to", 1)]),
-        node("Transpose", &["a"], "b", ints(&[0, 1])),
-        node("Flatten", &["a"], "b", ()),
-        node("Add", &["a", "zero"], "b", ()),
-        node("Concat", &["a"], "b", [("axis", 1)]),
-        node("Clip", &["a"], "b", ()),
-        node("Slice", &["a", "start", "end", "axis"], "b", ()),
-        node("Pad", &["a", "pads"], "b", ()),
+        Node::new("Identity", &["a"], "b", ()),
+        Node::new("Dropout", &["a"], "b", ()),
+        Node::new("Cast", &["a"], "b", [("to", 1)]),
+        Node::new("Transpose", &["a"], "b", ints(&[0, 1])),
+        Node::new("Flatten", &["a"], "b", ()),
+        Node::new("Add", &["a", "zero"], "b", ()),
+        Node::new("Concat", &["a"], "b", [("axis", 1)]),
+        Node::new("Clip", &["a"], "b", ()),
+        Node::new("Slice", &["a", "start", "end", "axis"], "b", ()),
+        Node::new("Pad", &["a", "pads"], "b", ()),
     ];
     for case in cases {
         let mut graph = graph(&[2, 3], &[zero], vec![]);
@@ -55,7 +45,7 @@ fn nodes_that_do_nothing_go() {
         graph.add_initializer("end", Tensor::ints(&[i64::MAX])).unwrap();
         graph.add_initializer("axis", Tensor::ints(&[1])).unwrap();
         graph.add_initializer("pads", Tensor::ints(&[0; 4])).unwrap();
-        for node in [node("Relu", &["x"], "a", ()), case.clone(), node("Exp", &["b"], "y", ())] {
+        for node in [Node::new("Relu", &["x"], "a", ()), case.clone(), Node::new("Exp", &["b"], "y", ())] {
             graph.push(node).unwrap();
         }
         graph.set_outputs(&["y"]).unwrap();
@@ -69,11 +59,11 @@ fn nodes_that_do_nothing_go() {
 #[test]
 fn nodes_that_do_something_stay() {
     for (shape, kept) in [
-        (&[2, 2][..], node("Transpose", &["x"], "y", ())),
-        (&[2, 2], node("Cast", &["x"], "y", [("to", 11)])),
-        (&[2, 2], node("Add", &["x", "x"], "y", ())),
-        (&[2, 1], node("Add", &["x", "wide"], "y", ())),
-        (&[2, 2], node("Softmax", &["x"], "y", ())),
+        (&[2, 2][..], Node::new("Transpose", &["x"], "y", ())),
+        (&[2, 2], Node::new("Cast", &["x"], "y", [("to", 11)])),
+        (&[2, 2], Node::new("Add", &["x", "x"], "y", ())),
+        (&[2, 1], Node::new("Add", &["x", "wide"], "y", ())),
+        (&[2, 2], Node::new("Softmax", &["x"], "y", ())),
     ] {
         let simple = simplify(graph(shape, &[("wide", &[1, 2], &[0.0, 0.0])], vec![kept.clone()])).unwrap();
         assert_eq!(simple.nodes(), [kept]);
@@ -83,7 +73,7 @@ fn nodes_that_do_something_stay() {
         let value = if name == "before" { i64::MIN } else { -1 };
         reversed.add_initializer(name, Tensor::ints(&[value])).unwrap();
     }
-    reversed.push(node("Slice", &["x", "last", "before", "", "step"], "y", ())).unwrap();
+    reversed.push(Node::new("Slice", &["x", "last", "before", "", "step"], "y", ())).unwrap();
     reversed.set_outputs(&["y"]).unwrap();
     assert_eq!(ops(&simplify(reversed).unwrap()), ["Slice"]);
 }
@@ -92,11 +82,11 @@ fn nodes_that_do_something_stay() {
 fn outputs_keep_their_names() {
     // The name of the output passes to the node before, and to those that read it.
     let nodes = vec![
-        node("Relu", &["x"], "a", ()),
-        node("Identity", &["a"], "b", ()),
-        node("Exp", &["b"], "c", ()),
-        node("Identity", &["b"], "y", ()),
-        node("Neg", &["a"], "d", ()),
+        Node::new("Relu", &["x"], "a", ()),
+        Node::new("Identity", &["a"], "b", ()),
+        Node::new("Exp", &["b"], "c", ()),
+        Node::new("Identity", &["b"], "y", ()),
+        Node::new("Neg", &["a"], "d", ()),
     ];
     let mut chain = graph(&[2], &[], nodes);
     chain.set_outputs(&["y", "c", "d"]).unwrap();
@@ -109,25 +99,25 @@ fn outputs_keep_their_names() {
 
     // One value under two output names, and an input as an output: these Identities stay.
     let nodes = vec![
-        node("Relu", &["x"], "a", ()),
-        node("Identity", &["a"], "y", ()),
-        node("Identity", &["a"], "z", ()),
-        node("Identity", &["x"], "same", ()),
+        Node::new("Relu", &["x"], "a", ()),
+        Node::new("Identity", &["a"], "y", ()),
+        Node::new("Identity", &["a"], "z", ()),
+        Node::new("Identity", &["x"], "same", ()),
     ];
     let mut twice = graph(&[2], &[], nodes);
     twice.set_outputs(&["y", "z", "same"]).unwrap();
     let simple = simplify(twice).unwrap();
     assert_eq!(ops(&simple), ["Relu", "Identity", "Identity"]);
-    assert_eq!(simple.nodes()[1], node("Identity", &["y"], "z", ()));
-    assert_eq!(simple.nodes()[2], node("Identity", &["x"], "same", ()));
+    assert_eq!(simple.nodes()[1], Node::new("Identity", &["y"], "z", ()));
+    assert_eq!(simple.nodes()[2], Node::new("Identity", &["x"], "same", ()));
 }
 
 #[test]
 fn constants_are_computed_even_if_they_are_outputs() {
     let nodes = vec![
-        node("Shape", &["x"], "shape", ()),
-        node("Cast", &["shape"], "extents", [("to", 1)]),
-        node("Mul", &["extents", "two"], "y", ()),
+        Node::new("Shape", &["x"], "shape", ()),
+        Node::new("Cast", &["shape"], "extents", [("to", 1)]),
+        Node::new("Mul", &["extents", "two"], "y", ()),
     ];
     let simple = simplify(graph(&[2, 3], &[("two", &[], &[2.0])], nodes)).unwrap();
     assert!(simple.nodes().is_empty());
@@ -144,7 +134,7 @@ const NORM: [(&str, &[usize], &[f64]); 4] = [
 
 /// With the constants of `NORM`: `x - 3` on the first channel and `x - 6` on the second one.
 fn batch_norm(input: &str, output: &str) -> Node {
-    node("BatchNormalization", &[input, "gamma", "beta", "mean", "variance"], output, [("epsilon", 0.0)])
+    Node::new("BatchNormalization", &[input, "gamma", "beta", "mean", "variance"], output, [("epsilon", 0.0)])
 }
 
 #[test]
@@ -156,26 +146,26 @@ fn channel_arithmetic_becomes_part_of_weights_and_bias() {
         folded: &'static [f64],
         op: &'static str,
     }
-    let gemm = |attributes: Attributes| node("Gemm", &["x", "w", "b"], "a", attributes);
+    let gemm = |attributes: Attributes| Node::new("Gemm", &["x", "w", "b"], "a", attributes);
     // After `linear` comes: batch norm (scale 1, shift [-3, -6]), times [10, 100], plus 1.
     let cases = [
         Case {
             shape: &[1, 2, 1],
-            linear: node("Conv", &["x", "w", "b"], "a", ()),
+            linear: Node::new("Conv", &["x", "w", "b"], "a", ()),
             weights: (&[2, 2, 1], &[1.0, 2.0, 3.0, 4.0]),
             folded: &[10.0, 20.0, 300.0, 400.0],
             op: "Conv",
         },
         Case {
             shape: &[1, 2, 1],
-            linear: node("ConvTranspose", &["x", "w", "b"], "a", ()),
+            linear: Node::new("ConvTranspose", &["x", "w", "b"], "a", ()),
             weights: (&[2, 2, 1], &[1.0, 2.0, 3.0, 4.0]),
             folded: &[10.0, 200.0, 30.0, 400.0],
             op: "ConvTranspose",
         },
         Case {
             shape: &[1, 4, 1],
-            linear: node("ConvTranspose", &["x", "w", "b"], "a", [("group", 2)]),
+            linear: Node::new("ConvTranspose", &["x", "w", "b"], "a", [("group", 2)]),
             weights: (&[4, 1, 1], &[1.0, 2.0, 3.0, 4.0]),
             folded: &[10.0, 20.0, 300.0, 400.0],
             op: "ConvTranspose",
@@ -208,8 +198,8 @@ fn channel_arithmetic_becomes_part_of_weights_and_bias() {
         let nodes = vec![
             linear,
             batch_norm("a", "normal"),
-            node("Mul", &["factor", "normal"], "product", ()),
-            node("Add", &["product", "one"], "y", ()),
+            Node::new("Mul", &["factor", "normal"], "product", ()),
+            Node::new("Add", &["product", "one"], "y", ()),
         ];
         let simple = simplify(graph(shape, &constants, nodes)).unwrap();
         assert_eq!(ops(&simple), [op], "{label}");
@@ -223,7 +213,7 @@ fn channel_arithmetic_becomes_part_of_weights_and_bias() {
 #[test]
 fn gemm_folds_its_beta_into_the_bias() {
     let attributes = Attributes::new().with("beta", 2.0f32);
-    let nodes = vec![node("Gemm", &["x", "w", "b"], "a", attributes), batch_norm("a", "y")];
+    let nodes = vec![Node::new("Gemm", &["x", "w", "b"], "a", attributes), batch_norm("a", "y")];
     let mut constants = NORM.to_vec();
     constants.extend([("w", &[1, 2][..], &[1.0, 1.0][..]), ("b", &[1], &[7.0])]);
     let simple = simplify(graph(&[3, 1], &constants, nodes)).unwrap();
@@ -236,7 +226,7 @@ fn gemm_folds_its_beta_into_the_bias() {
 fn a_matrix_product_becomes_gemm_when_it_gets_a_bias() {
     let weights: (&str, &[usize], &[f64]) = ("w", &[1, 2], &[1.0, 2.0]);
     let offset: (&str, &[usize], &[f64]) = ("c", &[2], &[3.0, 4.0]);
-    let nodes = |op: &str| vec![node("MatMul", &["x", "w"], "a", ()), node(op, &["a", "c"], "y", ())];
+    let nodes = |op: &str| vec![Node::new("MatMul", &["x", "w"], "a", ()), Node::new(op, &["a", "c"], "y", ())];
     for (shape, op, expected) in [
         (&[3, 1][..], "Sub", vec!["Gemm"]),
         (&[3, 1], "Div", vec!["MatMul"]),
@@ -252,9 +242,9 @@ fn a_matrix_product_becomes_gemm_when_it_gets_a_bias() {
 fn what_others_read_is_not_folded_away() {
     let mut constants = NORM.to_vec();
     constants.push(("w", &[2, 2, 1], &[1.0, 2.0, 3.0, 4.0]));
-    let conv = || node("Conv", &["x", "w"], "a", ());
+    let conv = || Node::new("Conv", &["x", "w"], "a", ());
 
-    let read_twice = vec![conv(), batch_norm("a", "n"), node("Add", &["a", "n"], "y", ())];
+    let read_twice = vec![conv(), batch_norm("a", "n"), Node::new("Add", &["a", "n"], "y", ())];
     let simple = simplify(graph(&[1, 2, 1], &constants, read_twice)).unwrap();
     assert_eq!(ops(&simple), ["Conv", "Mul", "Add", "Add"]);
 
@@ -263,7 +253,7 @@ fn what_others_read_is_not_folded_away() {
     assert_eq!(ops(&simplify(is_output).unwrap()), ["Conv", "Mul", "Add"]);
 
     // Weights that two convolutions share are scaled for one of them only.
-    let shared = vec![conv(), batch_norm("a", "b"), node("Conv", &["b", "w"], "y", ())];
+    let shared = vec![conv(), batch_norm("a", "b"), Node::new("Conv", &["b", "w"], "y", ())];
     let simple = simplify(graph(&[1, 2, 1], &constants, shared)).unwrap();
     assert_eq!(ops(&simple), ["Conv", "Conv"]);
     assert_eq!(simple.nodes()[1].inputs[1], "w");
@@ -272,7 +262,7 @@ fn what_others_read_is_not_folded_away() {
     // Along another axis than the channels.
     let mut constants = constants.clone();
     constants.push(("row", &[3], &[1.0, 2.0, 3.0]));
-    let across = vec![conv(), node("Add", &["a", "row"], "y", ())];
+    let across = vec![conv(), Node::new("Add", &["a", "row"], "y", ())];
     assert_eq!(ops(&simplify(graph(&[1, 2, 3], &constants, across)).unwrap()), ["Conv", "Add"]);
 }
 
@@ -292,11 +282,11 @@ fn fresh_names_do_not_collide_with_those_of_the_model() {
     let mut constants = NORM.to_vec();
     constants.push(("w", &[2, 2, 1], &[1.0, 2.0, 3.0, 4.0]));
     let nodes = vec![
-        node("Conv", &["x", "w"], "a", ()),
+        Node::new("Conv", &["x", "w"], "a", ()),
         batch_norm("a", "const.2"),
-        node("Relu", &["const.2"], "const.1", ()),
+        Node::new("Relu", &["const.2"], "const.1", ()),
         batch_norm("const.1", "scaled.3"),
-        node("Relu", &["scaled.3"], "y", ()),
+        Node::new("Relu", &["scaled.3"], "y", ()),
     ];
     let simple = simplify(graph(&[1, 2, 1], &constants, nodes)).unwrap();
     assert_eq!(ops(&simple), ["Conv", "Relu", "Mul", "Add", "Relu"]);
@@ -308,12 +298,12 @@ fn automatic_padding_is_spelled_out() {
     let attributes = |auto_pad: &str| Attributes::new().with("auto_pad", auto_pad).with("strides", &[2i64][..]);
     let pool = attributes("VALID").with("kernel_shape", &[3i64][..]).with("ceil_mode", 1);
     let cases = [
-        (node("Conv", &["x", "w"], "y", attributes("SAME_UPPER")), [0, 1], None),
-        (node("Conv", &["x", "w"], "y", attributes("SAME_LOWER")), [1, 0], None),
-        (node("MaxPool", &["x"], "y", pool), [0, 0], None),
-        (node("ConvTranspose", &["x", "w"], "y", attributes("SAME_UPPER")), [0, 1], Some([0])),
+        (Node::new("Conv", &["x", "w"], "y", attributes("SAME_UPPER")), [0, 1], None),
+        (Node::new("Conv", &["x", "w"], "y", attributes("SAME_LOWER")), [1, 0], None),
+        (Node::new("MaxPool", &["x"], "y", pool), [0, 0], None),
+        (Node::new("ConvTranspose", &["x", "w"], "y", attributes("SAME_UPPER")), [0, 1], Some([0])),
         (
-            node("ConvTranspose", &["x", "w"], "y", attributes("NOTSET").with("output_shape", &[14i64][..])),
+            Node::new("ConvTranspose", &["x", "w"], "y", attributes("NOTSET").with("output_shape", &[14i64][..])),
             [2, 1],
             Some([0]),
         ),
