@@ -11,6 +11,7 @@ use neural_cleanse::mitigation::{
     Backdoor, Filtering, Layers, Mitigation, Optimiser, Pruning, Repair, Unlearning, embed_filter, mitigate,
 };
 use neural_cleanse::report::{MitigationReport, ScanReport, Verification};
+use neural_cleanse::scan::HELD_OUT_PART;
 use neural_cleanse::{Classifier, CleanSet, Config, Norm, ScanOptions, Trigger};
 
 use crate::options::{DataArguments, ModelArguments};
@@ -154,12 +155,12 @@ struct FilteringArguments {
 /// The exit status of a repair that would cost too much clean accuracy.
 const REFUSED: u8 = 4;
 
-/// Without more samples than `--samples`, this part of them is held out to measure on.
-const HELD_OUT_PART: usize = 5;
-
 /// Runs the command.
 pub fn run(arguments: &MitigateArguments) -> anyhow::Result<ExitCode> {
+    let methods = arguments.methods()?;
     let classifier = arguments.model.classifier()?;
+    let true_trigger = arguments.true_trigger.as_ref();
+    let true_trigger = true_trigger.map(|path| Trigger::read(path, classifier.image_shape())).transpose()?;
     let folder = arguments.out_folder();
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let interrupt = Interrupt::install()?;
@@ -169,11 +170,10 @@ pub fn run(arguments: &MitigateArguments) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(samples.labels.is_some(), "a repair needs labels: give --labels, or samples that come with them");
     let (working, unseen) = arguments.split(samples)?;
     let (backdoors, scanned) = arguments.backdoors(&classifier, &working, &interrupt)?;
-    let true_backdoor = arguments.true_backdoor(&classifier, &backdoors)?;
+    let true_backdoor = true_trigger.map(|trigger| true_backdoor(trigger, &backdoors)).transpose()?;
 
     let working_set = CleanSet::new(&classifier, working.clone())?;
     let unseen = CleanSet::new(&classifier, unseen)?;
-    let methods = arguments.methods()?;
     let bar = ProgressBar::new(100).with_style(ProgressStyle::with_template("{msg:<28} [{bar:30}] {percent} %")?);
     let repair = mitigate(
         &classifier,
@@ -193,7 +193,7 @@ pub fn run(arguments: &MitigateArguments) -> anyhow::Result<ExitCode> {
     let targets: Vec<usize> = backdoors.iter().map(|backdoor| backdoor.target_class).collect();
     println!("{}", table::of_repair(&repair, &targets));
     let drop = 100.0 * repair.accuracy_drop();
-    if drop > arguments.max_accuracy_drop {
+    if exceeds(drop, arguments.max_accuracy_drop) {
         eprintln!(
             "refused: clean accuracy would fall by {drop:.1} points, more than the {} that --max-accuracy-drop allows; nothing is written",
             arguments.max_accuracy_drop
@@ -271,18 +271,6 @@ impl MitigateArguments {
         Ok(targets)
     }
 
-    fn true_backdoor(&self, classifier: &Classifier, backdoors: &[Backdoor]) -> anyhow::Result<Option<Backdoor>> {
-        let Some(path) = &self.true_trigger else { return Ok(None) };
-        let [backdoor] = backdoors else {
-            anyhow::bail!(
-                "--true-trigger goes with one backdoor, and there are {}: choose one with --target",
-                backdoors.len()
-            );
-        };
-        let trigger = Trigger::read(path, classifier.image_shape())?;
-        Ok(Some(Backdoor { target_class: backdoor.target_class, trigger }))
-    }
-
     fn methods(&self) -> anyhow::Result<Vec<Mitigation>> {
         anyhow::ensure!(
             !self.embed_filter || self.method.contains(&Method::Filtering),
@@ -344,6 +332,22 @@ impl MitigateArguments {
     }
 }
 
+/// The backdoor with the true trigger in place of the reversed one.
+fn true_backdoor(trigger: Trigger, backdoors: &[Backdoor]) -> anyhow::Result<Backdoor> {
+    match backdoors {
+        [backdoor] => Ok(Backdoor { target_class: backdoor.target_class, trigger }),
+        _ => anyhow::bail!(
+            "--true-trigger goes with one backdoor, and there are {}: choose one with --target",
+            backdoors.len()
+        ),
+    }
+}
+
+/// Whether a loss of accuracy is beyond a bound, both in percentage points; rounding is not.
+fn exceeds(drop: f64, bound: f64) -> bool {
+    drop > bound + 1e-9
+}
+
 impl UnlearningArguments {
     fn options(&self, seed: u64) -> Unlearning {
         let default = Unlearning::default();
@@ -391,4 +395,15 @@ fn scan(
     let scan = neural_cleanse::scan(classifier, samples, options, &progress);
     progress.finish();
     Ok(scan?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_of_just_the_bound_is_allowed() {
+        assert!(!exceeds(100.0 * (0.925 - 0.875), 5.0));
+        assert!(exceeds(5.1, 5.0));
+    }
 }

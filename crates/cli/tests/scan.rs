@@ -116,6 +116,49 @@ fn the_papers_rule_and_the_maximum_norm_can_be_chosen() {
 }
 
 #[test]
+fn every_parameter_can_be_set_and_overrides_the_preset() {
+    let folder = tempfile::tempdir().unwrap();
+    let parameters = |more: &[&str]| {
+        let (_, report) = scan("fmnist_badnets", folder.path(), &[&["--classes", "7", "--steps", "2"], more].concat());
+        report["parameters"].clone()
+    };
+    let fast = parameters(&[]);
+    assert_eq!(
+        (&fast["batches_per_step"], &fast["early_stop"], &fast["patience"]),
+        (&1.into(), &false.into(), &3.into())
+    );
+    let seed = parameters(&["--preset", "seed"]);
+    assert_eq!(
+        (&seed["batches_per_step"], &seed["early_stop"], &seed["patience"]),
+        (&Value::Null, &true.into(), &5.into())
+    );
+    assert_eq!(parameters(&["--preset", "seed", "--no-early-stop"])["early_stop"], false);
+    let options: [(&str, &str, Value); 11] = [
+        ("--init-cost", "init_cost", 0.25.into()),
+        ("--learning-rate", "learning_rate", 0.5.into()),
+        ("--attack-success-threshold", "attack_success_threshold", 0.75.into()),
+        ("--patience", "patience", 9.into()),
+        ("--early-stop-threshold", "early_stop_threshold", 0.5.into()),
+        ("--early-stop-patience", "early_stop_patience", 4.into()),
+        ("--cost-multiplier", "cost_multiplier", 2.5.into()),
+        ("--batch-size", "batch_size", 16.into()),
+        ("--batches-per-step", "batches_per_step", 2.into()),
+        ("--initial-mask", "initial_mask", 0.25.into()),
+        ("--seed", "seed", 5.into()),
+    ];
+    let values: Vec<String> = options.iter().map(|(_, _, value)| value.to_string()).collect();
+    let mut arguments = vec!["--early-stop", "--mask-per-channel"];
+    for ((option, ..), value) in options.iter().zip(&values) {
+        arguments.extend([*option, value.as_str()]);
+    }
+    let set = parameters(&arguments);
+    for (option, field, value) in &options {
+        assert_eq!(&set[*field], value, "{option}");
+    }
+    assert_eq!((&set["early_stop"], &set["mask_per_channel"]), (&true.into(), &true.into()));
+}
+
+#[test]
 fn one_seed_gives_one_result_whatever_the_threads_and_the_other_classes() {
     let folder = tempfile::tempdir().unwrap();
     let run = |name: &str, more: &[&str]| {

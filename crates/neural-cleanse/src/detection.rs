@@ -177,7 +177,8 @@ pub fn judge(statistics: &Statistics, names: &[String], rule: Rule, looks: &[Fur
     if classes < FEWEST_CLASSES {
         let figures = figures(statistics, names);
         return inconclusive(format!(
-            "{classes} classes are too few to say how large a trigger should be: at least {FEWEST_CLASSES} are needed ({figures})"
+            "{} too few to say how large a trigger should be: at least {FEWEST_CLASSES} are needed ({figures})",
+            if classes == 1 { "1 class is".to_owned() } else { format!("{classes} classes are") }
         ));
     }
     if converged < FEWEST_CLASSES || 2 * converged < classes {
