@@ -25,7 +25,7 @@ pub fn run(arguments: &InspectArguments) -> anyhow::Result<ExitCode> {
     let model = arguments.model.read()?;
     let mut stdout = std::io::stdout().lock();
     describe(&mut stdout, &model)?;
-    let scannable = arguments.model.classifier_of(model).and_then(|classifier| {
+    let scannable = arguments.model.classifier_of(model, None).and_then(|classifier| {
         Objective::new(&classifier, &Config::default(), SAMPLES, classifier.threads())?;
         Ok(classifier)
     });
@@ -59,9 +59,19 @@ fn describe(out: &mut impl Write, model: &Model) -> std::io::Result<()> {
 fn describe_classifier(out: &mut impl Write, classifier: &Classifier) -> std::io::Result<()> {
     let [channels, height, width] = classifier.image_shape();
     let network = classifier.network();
-    writeln!(out, "image:    {channels} channel(s), {height}×{width} pixels, layout {}", network.layout())?;
-    let kind = if network.ends_in_softmax() { "probabilities (the Softmax is left off)" } else { "logits" };
-    writeln!(out, "classes:  {}, given as {kind}", classifier.classes())
+    let (input, output) = (network.input(), network.output());
+    writeln!(
+        out,
+        "image:    {channels} channel(s), {height}×{width} pixels, layout {}, in `{input}`",
+        network.layout()
+    )?;
+    for (name, value) in network.constant_inputs() {
+        writeln!(out, "fixed:    `{name}` is taken to be {value}")?;
+    }
+    if network.is_quantised() {
+        writeln!(out, "quantised: differentiated straight through, as if it did not round")?;
+    }
+    writeln!(out, "classes:  {}, given in `{output}` as {}", classifier.classes(), network.scores())
 }
 
 fn list(items: impl IntoIterator<Item = impl Display>) -> String {

@@ -158,7 +158,7 @@ const REFUSED: u8 = 4;
 /// Runs the command.
 pub fn run(arguments: &MitigateArguments) -> anyhow::Result<ExitCode> {
     let methods = arguments.methods()?;
-    let classifier = arguments.model.classifier()?;
+    let classifier = arguments.model.classifier(&arguments.data)?;
     let true_trigger = arguments.true_trigger.as_ref();
     let true_trigger = true_trigger.map(|path| Trigger::read(path, classifier.image_shape())).transpose()?;
     let folder = arguments.out_folder();
@@ -166,7 +166,7 @@ pub fn run(arguments: &MitigateArguments) -> anyhow::Result<ExitCode> {
     let interrupt = Interrupt::install()?;
     let at_most =
         Some(Picked { samples: arguments.samples.saturating_add(arguments.test_samples), seed: arguments.seed });
-    let samples = arguments.data.read(at_most, &classifier)?;
+    let samples = arguments.data.read(at_most, &arguments.model, &classifier)?;
     anyhow::ensure!(samples.labels.is_some(), "a repair needs labels: give --labels, or samples that come with them");
     let (working, unseen) = arguments.split(samples)?;
     let (backdoors, scanned) = arguments.backdoors(&classifier, &working, &interrupt)?;
@@ -201,7 +201,7 @@ pub fn run(arguments: &MitigateArguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(REFUSED));
     }
     let verification = arguments.verify(&classifier, &repair, &working, &scanned, &interrupt)?;
-    arguments.write(&repair, targets, working_set.labels.len(), unseen.labels.len(), verification)?;
+    arguments.write(&classifier, &repair, targets, working_set.labels.len(), unseen.labels.len(), verification)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -313,6 +313,7 @@ impl MitigateArguments {
 
     fn write(
         &self,
+        classifier: &Classifier,
         repair: &Repair,
         targets: Vec<usize>,
         working: usize,
@@ -320,11 +321,13 @@ impl MitigateArguments {
         verification: Option<Verification>,
     ) -> anyhow::Result<()> {
         let report = MitigationReport::new(repair, targets, working, unseen, verification);
-        let model = match &repair.filter {
-            Some(filter) if self.embed_filter => &embed_filter(&repair.model, filter)?,
-            _ => &repair.model,
-        };
-        model.write(&self.out)?;
+        match &repair.filter {
+            Some(filter) if self.embed_filter => {
+                let repaired = classifier.with_model(repair.model.clone())?;
+                embed_filter(repaired.network(), filter)?.write(&self.out)?;
+            }
+            _ => repair.model.write(&self.out)?,
+        }
         let path = self.out_folder().join("mitigation.json");
         report.write(&path)?;
         writeln!(std::io::stdout(), "written: {} and {}", self.out.display(), path.display())?;

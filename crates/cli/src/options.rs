@@ -1,10 +1,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap::Args;
-use neural_cleanse::data::{self, Picked, Samples, Wanted};
+use clap::{Args, ValueEnum};
+use neural_cleanse::data::{self, Columns, Filter, Picked, Resizing, Samples, Size, Wanted};
 use neural_cleanse::engine::{self, EngineChoice};
-use neural_cleanse::{Classifier, ClassifierOptions, Layout, Model, ModelCard, Preprocessing};
+use neural_cleanse::{Classifier, ClassifierOptions, InterfaceOptions, Layout, Model, ModelCard, Preprocessing};
 
 /// The model and what it wants.
 #[derive(Args)]
@@ -25,12 +25,50 @@ pub struct ModelArguments {
     #[arg(long, value_delimiter = ',', help_heading = "Preprocessing")]
     std: Option<Vec<f32>>,
 
-    /// The order of the axes of the model's input: nchw or nhwc [default: told from its shape]
-    #[arg(long, help_heading = "Preprocessing")]
+    /// The order of the axes of an image in the model: nchw or nhwc [default: told from its shape]
+    #[arg(long, help_heading = "Inputs and outputs")]
     layout: Option<Layout>,
+
+    /// The input that takes the images, if the model has several
+    #[arg(long, value_name = "NAME", help_heading = "Inputs and outputs")]
+    input: Option<String>,
+
+    /// The output that has the scores of the classes, if the model has several; any other value of the model will do, too
+    #[arg(long, value_name = "NAME", help_heading = "Inputs and outputs")]
+    output: Option<String>,
+
+    /// The shape of an image in the order of the model's axes, such as 3,224,224, where the model leaves its size open or
+    /// takes flat rows [default: that of the samples]
+    #[arg(long, value_delimiter = ',', value_name = "SHAPE", help_heading = "Inputs and outputs")]
+    input_shape: Option<Vec<usize>>,
+
+    /// The value of another input that the scores depend on; bool ones are false unless they are set to 1
+    #[arg(long, value_name = "NAME=NUMBER", value_parser = named_number, help_heading = "Inputs and outputs")]
+    input_value: Vec<(String, f64)>,
+
+    /// Resize images so that their shorter side has so many pixels [default: as preprocessor_config.json beside the model
+    /// says, or straight to the model's size]
+    #[arg(long, value_name = "PIXELS", help_heading = "Preprocessing")]
+    resize: Option<usize>,
+
+    /// Cut so many pixels, squared, out of the middle of the resized images
+    #[arg(long, value_name = "PIXELS", help_heading = "Preprocessing")]
+    center_crop: Option<usize>,
+
+    /// How pixels are weighed where images are resized [default: bilinear]
+    #[arg(long, value_enum, value_name = "FILTER", help_heading = "Preprocessing")]
+    resample: Option<Resample>,
 
     #[command(flatten)]
     pub engine: EngineArguments,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Resample {
+    Nearest,
+    Bilinear,
+    Bicubic,
+    Lanczos,
 }
 
 /// What runs the model.
@@ -52,7 +90,7 @@ pub struct EngineArguments {
 /// The clean samples.
 #[derive(Args)]
 pub struct DataArguments {
-    /// Clean samples: a folder of images (one sub-folder a class, or flat), .npz (x, y), .npy, or IDX (also .gz)
+    /// Clean samples: a folder of images (one sub-folder a class, or flat), .npz (x, y), .npy, IDX (also .gz), or Parquet (a file, or a folder of them)
     #[arg(long, value_name = "PATH", help_heading = "Samples")]
     data: PathBuf,
 
@@ -63,6 +101,19 @@ pub struct DataArguments {
     /// The smallest and largest pixel value in .npz and .npy files, with a comma between
     #[arg(long, value_name = "LOW,HIGH", value_parser = pixel_range, default_value = "0,255", allow_hyphen_values = true, help_heading = "Samples")]
     data_range: (f32, f32),
+
+    /// The column of a Parquet file that has the images [default: the only one, or image or img]
+    #[arg(long, value_name = "NAME", help_heading = "Samples")]
+    image_column: Option<String>,
+
+    /// The column of a Parquet file that has the labels [default: label or labels, or the only one of classes]
+    #[arg(long, value_name = "NAME", help_heading = "Samples")]
+    label_column: Option<String>,
+}
+
+fn named_number(text: &str) -> Result<(String, f64), String> {
+    let parts = text.rsplit_once('=').and_then(|(name, number)| Some((name.to_owned(), number.trim().parse().ok()?)));
+    parts.ok_or_else(|| "give the name of an input and a number, such as training=0".to_owned())
 }
 
 fn pixel_range(text: &str) -> Result<(f32, f32), String> {
@@ -77,17 +128,51 @@ impl ModelArguments {
         Ok(Model::read(&self.model)?)
     }
 
-    /// Reads the model and makes it a classifier; says on standard error what runs it.
-    pub fn classifier(&self) -> anyhow::Result<Classifier> {
-        self.classifier_of(self.read()?)
+    /// Reads the model and makes it a classifier of images such as `data`; says on standard error what runs it.
+    pub fn classifier(&self, data: &DataArguments) -> anyhow::Result<Classifier> {
+        if self.input_shape.is_some() {
+            return self.classifier_of(self.read()?, None);
+        }
+        let mut shape = data::image_shape(&data.data, &data.columns())?;
+        if let (Some([_, height, width]), Some(resized)) = (&mut shape, self.resizing()?.result()) {
+            (*height, *width) = resized;
+        }
+        self.classifier_of(self.read()?, shape)
     }
 
-    /// Makes a classifier of `model`, which was read from the model's file.
-    pub fn classifier_of(&self, model: Model) -> anyhow::Result<Classifier> {
+    /// How images are brought to the size of the model.
+    pub fn resizing(&self) -> anyhow::Result<Resizing> {
+        let mut resizing = self.card()?.resizing.unwrap_or_default();
+        if let Some(side) = self.resize {
+            resizing = Resizing { size: Some(Size::ShortestEdge(side)), centre_crop: None, ..resizing };
+        }
+        if let Some(side) = self.center_crop {
+            resizing.centre_crop = Some((side, side));
+        }
+        if let Some(resample) = self.resample {
+            resizing.filter = match resample {
+                Resample::Nearest => Filter::Nearest,
+                Resample::Bilinear => Filter::Bilinear,
+                Resample::Bicubic => Filter::Bicubic,
+                Resample::Lanczos => Filter::Lanczos,
+            };
+        }
+        Ok(resizing)
+    }
+
+    /// Makes a classifier of `model`, which was read from the model's file, and of samples `[C, H, W]`.
+    pub fn classifier_of(&self, model: Model, sample_shape: Option<[usize; 3]>) -> anyhow::Result<Classifier> {
         let card = self.card()?;
         let options = ClassifierOptions {
             preprocessing: self.preprocessing(card.preprocessing),
-            layout: self.layout,
+            interface: InterfaceOptions {
+                input: self.input.clone(),
+                output: self.output.clone(),
+                layout: self.layout,
+                input_shape: self.input_shape.clone(),
+                sample_shape,
+                constants: self.input_value.iter().cloned().collect(),
+            },
             value_range: None,
             class_names: card.class_names,
         };
@@ -127,10 +212,31 @@ impl ModelArguments {
 }
 
 impl DataArguments {
+    fn columns(&self) -> Columns {
+        Columns { image: self.image_column.clone(), label: self.label_column.clone() }
+    }
+
     /// Reads the samples: those that are picked, or all in their order.
-    pub fn read(&self, at_most: Option<Picked>, classifier: &Classifier) -> anyhow::Result<Samples> {
+    pub fn read(
+        &self,
+        at_most: Option<Picked>,
+        model: &ModelArguments,
+        classifier: &Classifier,
+    ) -> anyhow::Result<Samples> {
         let [channels, height, width] = classifier.image_shape();
-        let wanted = Wanted { channels, height, width, range: self.data_range, at_most };
+        let resizing = model.resizing()?;
+        if let Some((high, wide)) = resizing.result().filter(|size| *size != (height, width)) {
+            eprintln!(
+                "note: images are made {high}x{wide} and then {height}x{width} (height x width), the model's size"
+            );
+        }
+        let wanted = Wanted {
+            range: self.data_range,
+            at_most,
+            columns: self.columns(),
+            resizing,
+            ..Wanted::new(channels, height, width)
+        };
         let samples = data::load(&self.data, self.labels.as_deref(), &wanted)?;
         for note in &samples.notes {
             eprintln!("note: {note}");

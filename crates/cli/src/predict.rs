@@ -41,8 +41,8 @@ enum Format {
 
 /// Runs the command.
 pub fn run(arguments: &PredictArguments) -> anyhow::Result<ExitCode> {
-    let classifier = arguments.model.classifier()?;
-    let samples = arguments.data.read(None, &classifier)?;
+    let classifier = arguments.model.classifier(&arguments.data)?;
+    let samples = arguments.data.read(None, &arguments.model, &classifier)?;
     let logits = classifier.predict(samples.images.view())?;
     let abstains = match &arguments.filter {
         None => classifier.embedded_abstain(samples.images.view())?,

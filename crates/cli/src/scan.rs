@@ -157,10 +157,10 @@ struct DetectionArguments {
 /// Runs the command.
 pub fn run(arguments: &ScanArguments) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
-    let classifier = arguments.model.classifier()?;
+    let classifier = arguments.model.classifier(&arguments.data)?;
     let config = arguments.inversion.config(&classifier)?;
-    let mut samples =
-        arguments.data.read(Some(Picked { samples: arguments.samples, seed: config.seed }), &classifier)?;
+    let picked = Some(Picked { samples: arguments.samples, seed: config.seed });
+    let mut samples = arguments.data.read(picked, &arguments.model, &classifier)?;
     let classifier = match samples.class_names.take() {
         Some(names) if !arguments.model.names_classes()? && names.len() == classifier.classes() => {
             classifier.with_class_names(names)?

@@ -25,12 +25,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let model = Model::read(model)?;
     let options = ClassifierOptions { preprocessing, ..ClassifierOptions::default() };
-    let classifier = Classifier::new(model.clone(), options, Arc::new(Rten), 2)?;
+    let classifier = Classifier::new(model, options, Arc::new(Rten), 2)?;
     let [channels, height, width] = classifier.image_shape();
     let samples = data::load(Path::new(clean), None, &Wanted::new(channels, height, width))?;
     let clean = CleanSet::new(&classifier, samples)?;
     let backdoor = Backdoor { target_class: target_class.parse()?, trigger: Trigger::read_npz(Path::new(trigger))? };
     let filter = Filter::fit(&classifier, &[backdoor], &clean, &Filtering::default())?;
-    embed_filter(&model, &filter)?.write(filtered)?;
+    embed_filter(classifier.network(), &filter)?.write(filtered)?;
     Ok(())
 }

@@ -4,19 +4,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ndarray::{Array, Array2, Array4, ArrayView, ArrayView4, Axis, CowArray, RemoveAxis, s};
 use onnx_grad::{ElementType, Graph, Model, Tensor, ValueType, differentiate};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use crate::engine::{Engine, Session};
 use crate::error::{Error, Result};
+use crate::interface::InterfaceOptions;
 use crate::network::Network;
-use crate::preprocessing::{Layout, Preprocessing};
+use crate::preprocessing::Preprocessing;
+use crate::scores::Scores;
 
 /// How a [`Classifier`] is made from a model.
 #[derive(Debug, Clone, Default)]
 pub struct ClassifierOptions {
     /// What the model wants done to raw pixel values.
     pub preprocessing: Preprocessing,
-    /// The order of the input's axes; `None` tells it from the shape.
-    pub layout: Option<Layout>,
+    /// What goes into the model and comes out of it.
+    pub interface: InterfaceOptions,
     /// The smallest and largest raw pixel value; `None` is 0..255.
     pub value_range: Option<(f32, f32)>,
     /// One name for each class; `None` names them by their numbers.
@@ -30,6 +34,7 @@ pub struct ClassifierOptions {
 /// where the model itself ends in a Softmax.
 pub struct Classifier {
     network: Network,
+    interface: InterfaceOptions,
     value_range: (f32, f32),
     class_names: Vec<String>,
     engine: Arc<dyn Engine>,
@@ -40,6 +45,9 @@ pub struct Classifier {
 /// How many images [`Classifier::predict`] and the gradients send through the model at a time.
 pub(crate) const BATCH: usize = 32;
 
+/// How many images of noise tell probabilities from logits.
+const NOISE_IMAGES: usize = 8;
+
 impl Classifier {
     /// A classifier from a model that was read.
     ///
@@ -47,13 +55,19 @@ impl Classifier {
     /// If the model is not a classifier of images, has an operator that is not supported, or does not
     /// go with the options.
     pub fn new(model: Model, options: ClassifierOptions, engine: Arc<dyn Engine>, threads: usize) -> Result<Self> {
-        let network = Network::new(model, options.preprocessing, options.layout)?;
+        let network = Network::new(model, options.preprocessing, &options.interface)?;
         let class_names = (0..network.classes()).map(|class| class.to_string()).collect();
         let value_range = options.value_range.unwrap_or((0.0, 255.0));
         if !(value_range.0.is_finite() && value_range.1.is_finite() && value_range.0 < value_range.1) {
             return Err(Error::Config(format!("{value_range:?} is not a range of pixel values")));
         }
-        let classifier = Classifier { network, value_range, class_names, engine, threads, predictor: Mutex::new(None) };
+        let interface = options.interface;
+        let predictor = Mutex::new(None);
+        let mut classifier = Classifier { network, interface, value_range, class_names, engine, threads, predictor };
+        if classifier.network.scores() == Scores::Logits && classifier.gives_probabilities()? {
+            classifier.network.scores_are_probabilities();
+            classifier.predictor = Mutex::new(None);
+        }
         match options.class_names {
             Some(names) => classifier.with_class_names(names),
             None => Ok(classifier),
@@ -81,11 +95,22 @@ impl Classifier {
     pub fn with_model(&self, model: Model) -> Result<Self> {
         let options = ClassifierOptions {
             preprocessing: self.network.preprocessing().clone(),
-            layout: Some(self.network.layout()),
+            interface: self.interface.clone(),
             value_range: Some(self.value_range),
             class_names: Some(self.class_names.clone()),
         };
         Classifier::new(model, options, self.engine.clone(), self.threads)
+    }
+
+    /// Whether the scores of images of noise are probabilities, none of them negative and their sum 1.
+    fn gives_probabilities(&self) -> Result<bool> {
+        let [channels, height, width] = self.image_shape();
+        let (low, high) = self.value_range;
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        let noise =
+            Array4::from_shape_simple_fn((NOISE_IMAGES, channels, height, width), || rng.random_range(low..=high));
+        let scores = self.predict(noise.view())?;
+        Ok(scores.outer_iter().all(|row| row.iter().all(|&score| score >= -1e-6) && (row.sum() - 1.0).abs() < 1e-3))
     }
 
     /// The number of classes.

@@ -1,5 +1,3 @@
-use std::path::Path;
-
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
@@ -12,6 +10,24 @@ pub enum Layout {
     Nchw,
     /// `[N, H, W, C]`, as Keras has it.
     Nhwc,
+}
+
+impl Layout {
+    /// `[C, H, W]` from the axes of an image in the order of the model.
+    pub(crate) fn channels_first<T>(self, [a, b, c]: [T; 3]) -> [T; 3] {
+        match self {
+            Layout::Nchw => [a, b, c],
+            Layout::Nhwc => [c, a, b],
+        }
+    }
+
+    /// The axes of an image `[C, H, W]` in the order of the model.
+    pub(crate) fn of_model<T>(self, [c, h, w]: [T; 3]) -> [T; 3] {
+        match self {
+            Layout::Nchw => [c, h, w],
+            Layout::Nhwc => [h, w, c],
+        }
+    }
 }
 
 impl std::fmt::Display for Layout {
@@ -80,87 +96,6 @@ impl Preprocessing {
     }
 }
 
-/// What Hugging Face's `preprocessor_config.json` and `config.json` beside a model say of it.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct ModelCard {
-    /// From `preprocessor_config.json`.
-    pub preprocessing: Option<Preprocessing>,
-    /// From `id2label` of `config.json`, in the order of the classes.
-    pub class_names: Option<Vec<String>>,
-}
-
-#[derive(Deserialize)]
-struct PreprocessorConfig {
-    #[serde(default = "yes")]
-    do_rescale: bool,
-    rescale_factor: Option<f32>,
-    #[serde(default = "yes")]
-    do_normalize: bool,
-    image_mean: Option<Vec<f32>>,
-    image_std: Option<Vec<f32>>,
-}
-
-fn yes() -> bool {
-    true
-}
-
-#[derive(Deserialize)]
-struct ModelConfig {
-    id2label: Option<std::collections::BTreeMap<String, String>>,
-}
-
-/// Configuration files are small; a longer one is not read.
-const LONGEST_CONFIG: u64 = 16 << 20;
-
-impl ModelCard {
-    /// Reads the two files in `folder`, either of which may be absent.
-    ///
-    /// # Errors
-    /// If a file is there but is not what it should be.
-    pub fn read(folder: &Path) -> Result<Self> {
-        let preprocessor: Option<PreprocessorConfig> = read_json(&folder.join("preprocessor_config.json"))?;
-        let config: Option<ModelConfig> = read_json(&folder.join("config.json"))?;
-        let preprocessing = preprocessor.map(|config| {
-            let unchanged = Preprocessing::default();
-            let (mean, std) = match (config.image_mean, config.image_std) {
-                (Some(mean), Some(std)) if config.do_normalize => (mean, std),
-                _ => (unchanged.mean, unchanged.std),
-            };
-            let scale = if config.do_rescale { config.rescale_factor.unwrap_or(1.0 / 255.0) } else { 1.0 };
-            Preprocessing { scale, mean, std }
-        });
-        let class_names = match config.and_then(|config| config.id2label) {
-            Some(labels) => Some(names_in_order(labels).ok_or_else(|| {
-                let path = folder.join("config.json");
-                Error::Config(format!("{}: the keys of id2label are not the numbers 0, 1, 2, …", path.display()))
-            })?),
-            None => None,
-        };
-        Ok(ModelCard { preprocessing, class_names })
-    }
-}
-
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    use std::io::Read;
-    let file = match std::fs::File::open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(Error::Io { path: path.to_owned(), source }),
-    };
-    let mut text = String::new();
-    (file.take(LONGEST_CONFIG).read_to_string(&mut text))
-        .map_err(|source| Error::Io { path: path.to_owned(), source })?;
-    serde_json::from_str(&text).map(Some).map_err(|e| Error::Config(format!("{}: {e}", path.display())))
-}
-
-fn names_in_order(labels: std::collections::BTreeMap<String, String>) -> Option<Vec<String>> {
-    let mut names = vec![None; labels.len()];
-    for (key, name) in labels {
-        *names.get_mut(key.parse::<usize>().ok()?)? = Some(name);
-    }
-    names.into_iter().collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,30 +107,5 @@ mod tests {
         let message = preprocessing.affine(3).unwrap_err().to_string();
         assert!(message.contains("mean has 2 numbers"), "{message}");
         assert!(Preprocessing { std: vec![0.0], ..Preprocessing::default() }.affine(1).is_err());
-    }
-
-    #[test]
-    fn the_files_of_hugging_face_are_understood() {
-        let folder = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-        assert_eq!(ModelCard::read(folder.path()).unwrap(), ModelCard::default());
-        write("preprocessor_config.json", r#"{"image_mean": [0.5], "image_std": [0.25], "size": {"height": 8}}"#);
-        write(
-            "config.json",
-            r#"{"id2label": {"1": "dog", "0": "cat", "10": "k", "2": "c", "3": "d", "4": "e", "5": "f", "6": "g", "7": "h", "8": "i", "9": "j"}}"#,
-        );
-        let card = ModelCard::read(folder.path()).unwrap();
-        let expected = Preprocessing { scale: 1.0 / 255.0, mean: vec![0.5], std: vec![0.25] };
-        assert_eq!(card.preprocessing, Some(expected));
-        assert_eq!(card.class_names.unwrap()[..3], ["cat", "dog", "c"]);
-        write(
-            "preprocessor_config.json",
-            r#"{"do_rescale": false, "do_normalize": false, "image_mean": [0.5], "image_std": [0.25]}"#,
-        );
-        assert_eq!(ModelCard::read(folder.path()).unwrap().preprocessing, Some(Preprocessing::default()));
-        write("config.json", r#"{"id2label": {"1": "dog"}}"#);
-        assert!(ModelCard::read(folder.path()).unwrap_err().to_string().contains("id2label"));
-        write("config.json", "{");
-        assert!(ModelCard::read(folder.path()).unwrap_err().to_string().contains("config.json"));
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ndarray::Array4;
 use neural_cleanse::data::{self, Picked, Wanted};
 use neural_cleanse::engine::Rten;
-use neural_cleanse::{Classifier, ClassifierOptions, Layout, Model, Preprocessing};
+use neural_cleanse::{Classifier, ClassifierOptions, Layout, Model, Preprocessing, Scores};
 use onnx_grad::{ElementType, Graph, ImportOptions, ValueType};
 
 fn fixtures() -> PathBuf {
@@ -69,7 +69,7 @@ fn a_model_exported_for_a_fixed_batch_takes_any_number_of_images() {
 #[test]
 fn logits_are_given_also_where_the_model_ends_in_softmax() {
     let classifier = classifier(Model::read(fixtures().join("resnet_clean.onnx")).unwrap());
-    assert!(classifier.network().ends_in_softmax());
+    assert_eq!(classifier.network().scores(), Scores::Softmax);
     let logits = classifier.predict(images().view()).unwrap();
     assert!(logits.iter().any(|&logit| logit < 0.0), "probabilities are not negative");
 }

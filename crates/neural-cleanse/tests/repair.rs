@@ -166,7 +166,8 @@ fn an_embedded_filter_answers_as_the_filter_does_and_changes_nothing_else() {
         // A second backdoor, so that two answers are joined.
         let corner = Backdoor { target_class: 0, trigger: corner() };
         let filter = Filter::fit(&case.classifier, &[backdoor, corner], &case.train, &Filtering::default()).unwrap();
-        let embedded = Model::from_bytes(&embed_filter(model, &filter).unwrap().to_bytes()).unwrap();
+        let embedded =
+            Model::from_bytes(&embed_filter(case.classifier.network(), &filter).unwrap().to_bytes()).unwrap();
         let outputs: Vec<String> = embedded.outputs().iter().map(ToString::to_string).collect();
         assert_eq!((outputs.len(), &outputs[0]), (2, &model.outputs()[0].to_string()));
         assert!(outputs[1].starts_with("abstain: bool["), "{}", outputs[1]);
@@ -181,7 +182,7 @@ fn an_embedded_filter_answers_as_the_filter_does_and_changes_nothing_else() {
         assert_eq!(with_filter.predict(images.view()).unwrap(), logits);
         assert_eq!(run_in_rten(&embedded, &images), (classes_of(&logits), expected));
 
-        let again = embed_filter(&embedded, &filter).unwrap_err().to_string();
+        let again = embed_filter(with_filter.network(), &filter).unwrap_err().to_string();
         assert!(again.contains("already has a filter"), "{again}");
     }
 }
@@ -192,9 +193,9 @@ fn a_filter_for_another_model_is_refused() {
     let filter =
         Filter::fit(&dense.classifier, std::slice::from_ref(&dense.backdoor), &dense.train, &Filtering::default())
             .unwrap();
-    let model = residual.classifier.network().model();
-    assert_eq!(Penultimate::find(model).unwrap().neurons(), 40);
-    let error = embed_filter(model, &filter).unwrap_err().to_string();
+    let network = residual.classifier.network();
+    assert_eq!(Penultimate::find(network).unwrap().neurons(), 40);
+    let error = embed_filter(network, &filter).unwrap_err().to_string();
     assert!(error.contains("for 64 neurons, and the model's penultimate layer has 40"), "{error}");
 }
 

@@ -114,6 +114,18 @@ pub(crate) fn domain(node: &NodeProto, model: &ModelProto) -> Result<()> {
     ))
 }
 
+/// That the node is not quantised arithmetic, which computes on integers and so has no derivative.
+pub(crate) fn not_on_integers(node: &NodeProto) -> Result<()> {
+    match node.op_type() {
+        "QLinearConv" | "QLinearMatMul" | "ConvInteger" | "MatMulInteger" | "DynamicQuantizeLinear" => Err(node_error(
+            node,
+            "computes on integers, which has no derivative; quantise the model in the QDQ form (QuantFormat.QDQ of \
+             onnxruntime.quantization.quantize_static), or use it as it was before it was quantised",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// That no attribute is a graph: control flow has no derivative here.
 pub(crate) fn no_subgraph(node: &NodeProto) -> Result<()> {
     if subgraphs(node).next().is_none() {

@@ -1,7 +1,10 @@
 //! Writing a graph as an ordinary ONNX model.
 
+use std::collections::HashSet;
+
 use prost::Message;
 
+use crate::opset::STRAIGHT_THROUGH;
 use crate::proto::{
     AttributeProto, AttributeType, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorShapeProto,
     TensorType, TypeProto, ValueInfoProto,
@@ -15,9 +18,11 @@ impl Graph {
     /// The graph as the bytes of an ONNX file, for any ONNX engine; `name` is what the file calls it.
     pub fn to_model_bytes(&self, name: &str) -> Result<Vec<u8>> {
         let value_info = |name: &String| Ok(value_info(name, self.value_type(name)?));
+        let mut nodes = self.nodes().iter().map(|node| self.node_message(node)).collect::<Result<Vec<_>>>()?;
+        make_names_unique(&mut nodes);
         let graph = GraphProto {
             name: Some(name.to_owned()),
-            node: self.nodes().iter().map(|node| self.node_message(node)).collect::<Result<_>>()?,
+            node: nodes,
             initializer: self.initializers().iter().map(|(name, tensor)| tensor_proto::write(tensor, name)).collect(),
             input: self.inputs().iter().map(value_info).collect::<Result<_>>()?,
             output: self.outputs().iter().map(value_info).collect::<Result<_>>()?,
@@ -36,8 +41,12 @@ impl Graph {
 
     fn node_message(&self, node: &Node) -> Result<NodeProto> {
         let shape = |i: usize| node.input(i).map(|name| self.shape(name)).transpose();
-        let mut attributes: Vec<AttributeProto> =
-            node.attributes.iter().map(|(name, value)| attribute(name, value)).collect();
+        let mut attributes: Vec<AttributeProto> = node
+            .attributes
+            .iter()
+            .filter(|(name, _)| *name != STRAIGHT_THROUGH)
+            .map(|(name, value)| attribute(name, value))
+            .collect();
         if let (true, Some(data)) = (is_window(&node.op), shape(0)?) {
             let defaults = window_defaults(node, data, shape(1)?);
             attributes.extend(defaults.into_iter().map(|(name, value)| attribute(name, &value.into())));
@@ -50,6 +59,14 @@ impl Graph {
             attribute: attributes,
             ..NodeProto::default()
         })
+    }
+}
+
+/// Of the nodes that one was written in terms of, the first keeps its name: engines refuse two with the same.
+fn make_names_unique(nodes: &mut [NodeProto]) {
+    let mut names = HashSet::new();
+    for node in nodes {
+        node.name = node.name.take().filter(|name| names.insert(name.clone()));
     }
 }
 

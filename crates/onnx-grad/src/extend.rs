@@ -62,7 +62,7 @@ impl Model {
         Ok(())
     }
 
-    fn graph_mut(&mut self) -> Result<&mut GraphProto> {
+    pub(crate) fn graph_mut(&mut self) -> Result<&mut GraphProto> {
         self.proto.graph.as_mut().ok_or_else(|| Error::Model("it has no graph".to_owned()))
     }
 }

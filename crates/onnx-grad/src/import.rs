@@ -1,6 +1,6 @@
 //! From a user's model to a [`Graph`]: one opset, static shapes, constants evaluated.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::batch::{self, FixedBatch};
 use crate::check::{self, node_error};
@@ -61,6 +61,8 @@ struct Importer<'a> {
     weights: HashSet<String>,
     /// Names of values that some node reads or that are outputs.
     read: HashSet<String>,
+    /// The ONNX types of constants, some of which a graph does not tell apart.
+    onnx_types: HashMap<String, i32>,
 }
 
 impl<'a> Importer<'a> {
@@ -79,6 +81,7 @@ impl<'a> Importer<'a> {
             fixed_batch,
             weights: HashSet::new(),
             read: HashSet::new(),
+            onnx_types: HashMap::new(),
         };
         importer.graph.keep_clear_of(node_proto::value_names(graph));
         let constants: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name()).collect();
@@ -104,6 +107,7 @@ impl<'a> Importer<'a> {
             if value.element().is_float() && !value.shape().is_empty() {
                 self.weights.insert(tensor.name().to_owned());
             }
+            self.onnx_types.insert(tensor.name().to_owned(), tensor.data_type.unwrap_or_default());
             self.graph.add_initializer(tensor.name(), value)?;
         }
         nodes.into_iter().try_for_each(|node| self.add_node(node))
@@ -111,6 +115,7 @@ impl<'a> Importer<'a> {
 
     fn add_node(&mut self, proto: &NodeProto) -> Result<()> {
         check::domain(proto, self.model)?;
+        check::not_on_integers(proto)?;
         match proto.op_type() {
             "Constant" => return self.add_constant(proto),
             "If" => return self.add_branch(proto),
@@ -118,6 +123,7 @@ impl<'a> Importer<'a> {
         }
         let mut node = node_proto::read(proto, self.files)?;
         self.drop_unread_outputs(&mut node);
+        self.name_quantised_type(&mut node);
         for mut step in opset::upgrade(&mut self.graph, node, self.opset)? {
             if let Some(fixed) = self.fixed_batch {
                 batch::adapt(&mut self.graph, &mut step, fixed)?;
@@ -149,7 +155,10 @@ impl<'a> Importer<'a> {
             return Err(node_error(proto, "should have exactly one attribute, its value"));
         };
         let value = match (attribute.name(), &attribute.t) {
-            ("value", Some(tensor)) => tensor_proto::read(tensor, output, self.files)?,
+            ("value", Some(tensor)) => {
+                self.onnx_types.insert(output.clone(), tensor.data_type.unwrap_or_default());
+                tensor_proto::read(tensor, output, self.files)?
+            }
             (name, _) => constant_numbers(name, attribute)
                 .ok_or_else(|| node_error(proto, format!("has a value of a kind (`{name}`) that is not supported")))?,
         };
@@ -180,6 +189,14 @@ impl<'a> Importer<'a> {
             })?;
         }
         Ok(())
+    }
+
+    /// Writes the type to which a `QuantizeLinear` quantises into its attribute, if only the zero point tells it.
+    fn name_quantised_type(&self, node: &mut Node) {
+        let zero_point = node.input(2).and_then(|name| self.onnx_types.get(name));
+        if let ("QuantizeLinear", Some(&ty)) = (node.op.as_str(), zero_point) {
+            node.attributes.set(opset::OUTPUT_TYPE, i64::from(ty));
+        }
     }
 
     /// Takes off the optional outputs at the end which nobody reads: statistics and masks of training.

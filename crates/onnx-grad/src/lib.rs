@@ -19,6 +19,7 @@ mod graph;
 mod import;
 mod infer;
 mod model;
+mod narrow;
 mod node_proto;
 mod opset;
 mod order;

@@ -13,7 +13,7 @@ pub enum DataError {
         source: io::Error,
     },
     /// The file is in no format that is known.
-    #[error("{} is neither a folder of images nor an .npz, .npy or IDX file", .path.display())]
+    #[error("{} is neither a folder of images nor an .npz, .npy, IDX or Parquet file", .path.display())]
     Unrecognised {
         /// The file.
         path: PathBuf,

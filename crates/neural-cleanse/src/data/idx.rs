@@ -25,6 +25,11 @@ pub(super) fn load(path: &Path, wanted: &Wanted, find_labels: bool) -> Result<Sa
     Ok(samples)
 }
 
+/// The shape of the array.
+pub(super) fn shape(path: &Path) -> Result<Vec<usize>, DataError> {
+    shape_in(&mut *open(path)?, path)
+}
+
 /// Reads labels, one byte each.
 pub(super) fn labels(path: &Path) -> Result<Vec<usize>, DataError> {
     let Idx { shape, bytes } = read(path)?;
@@ -53,15 +58,28 @@ struct Idx {
 }
 
 fn read(path: &Path) -> Result<Idx, DataError> {
+    parse(open(path)?, path)
+}
+
+/// The file's bytes, decompressed where they have to be.
+fn open(path: &Path) -> Result<Box<dyn Read>, DataError> {
     let unreadable = |source| DataError::Read { path: path.to_owned(), source };
     let mut magic = Vec::new();
     let open = || File::open(path).map_err(unreadable);
     open()?.take(2).read_to_end(&mut magic).map_err(unreadable)?;
     let file = BufReader::new(open()?);
-    if magic == [0x1f, 0x8b] { parse(MultiGzDecoder::new(file), path) } else { parse(file, path) }
+    Ok(if magic == [0x1f, 0x8b] { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
 }
 
 fn parse(mut reader: impl Read, path: &Path) -> Result<Idx, DataError> {
+    let shape = shape_in(&mut reader, path)?;
+    let length = bounded::values(&shape).map_err(|reason| malformed(path, reason))?;
+    let bytes = bounded::rest(reader, length).map_err(|source| DataError::Read { path: path.to_owned(), source })?;
+    Ok(Idx { shape, bytes })
+}
+
+/// The header.
+fn shape_in(reader: &mut (impl Read + ?Sized), path: &Path) -> Result<Vec<usize>, DataError> {
     let unreadable = |source| DataError::Read { path: path.to_owned(), source };
     let mut word = [0; 4];
     reader.read_exact(&mut word).map_err(unreadable)?;
@@ -81,9 +99,7 @@ fn parse(mut reader: impl Read, path: &Path) -> Result<Idx, DataError> {
         reader.read_exact(&mut word).map_err(unreadable)?;
         shape.push(u32::from_be_bytes(word) as usize);
     }
-    let length = bounded::values(&shape).map_err(|reason| malformed(path, reason))?;
-    let bytes = bounded::rest(reader, length).map_err(unreadable)?;
-    Ok(Idx { shape, bytes })
+    Ok(shape)
 }
 
 fn malformed(path: &Path, reason: String) -> DataError {

@@ -2,15 +2,18 @@
 
 mod decode;
 mod listing;
+mod resizing;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ndarray::{Array4, Axis};
 use rayon::prelude::*;
 
 use super::{DataError, Samples, Wanted, bounded, labels, subset};
-use decode::{Decoded, decode};
+use decode::decode;
+pub(super) use decode::{Decoded, decode_bytes, shape_of_bytes};
 use listing::Listing;
+pub use resizing::{Filter, Resizing, Size};
 
 /// Reads a folder: one sub-folder a class, or flat and without labels of its own.
 pub(super) fn load(folder: &Path, labels: Option<&Path>, wanted: &Wanted) -> Result<Samples, DataError> {
@@ -33,7 +36,8 @@ pub(super) fn load(folder: &Path, labels: Option<&Path>, wanted: &Wanted) -> Res
     let shape = [listing.images.len(), wanted.channels, wanted.height, wanted.width];
     bounded::values(&shape).map_err(|reason| DataError::Malformed { path: folder.to_owned(), reason })?;
     let images: Vec<Decoded> = listing.images.par_iter().map(|path| decode(path, wanted)).collect::<Result<_, _>>()?;
-    listing.notes.extend(resized_note(&listing.images, &images, wanted));
+    let name = |image: usize| listing.images[image].display().to_string();
+    listing.notes.extend(resized_note(&images, name, wanted));
     Ok(Samples {
         images: stack(&images, shape),
         labels: listing.labels,
@@ -42,21 +46,29 @@ pub(super) fn load(folder: &Path, labels: Option<&Path>, wanted: &Wanted) -> Res
     })
 }
 
-fn resized_note(paths: &[PathBuf], images: &[Decoded], wanted: &Wanted) -> Option<String> {
+/// The shape of the first image of a folder.
+pub(super) fn first_shape(folder: &Path) -> Result<[usize; 3], DataError> {
+    let listing = Listing::of(folder)?;
+    let first = listing.images.first().ok_or_else(|| DataError::Empty { path: folder.to_owned() })?;
+    decode::shape(first)
+}
+
+/// What to tell the user if some of the images, which are called `name`, had another size.
+pub(super) fn resized_note(images: &[Decoded], name: impl Fn(usize) -> String, wanted: &Wanted) -> Option<String> {
     let resized = images.iter().filter(|image| image.resized_from.is_some()).count();
-    let mut both = paths.iter().zip(images);
-    let (path, (height, width)) = both.find_map(|(path, image)| Some((path, image.resized_from?)))?;
+    let mut numbered = images.iter().enumerate();
+    let (first, (height, width)) = numbered.find_map(|(i, image)| Some((i, image.resized_from?)))?;
     Some(format!(
         "{resized} of {} images were resized to {}x{} (height x width); {} was {height}x{width}",
         images.len(),
         wanted.height,
         wanted.width,
-        path.display()
+        name(first)
     ))
 }
 
 /// Images `[H, W, C]` of bytes as one array `[N, C, H, W]` of floats.
-fn stack(images: &[Decoded], shape: [usize; 4]) -> Array4<f32> {
+pub(super) fn stack(images: &[Decoded], shape: [usize; 4]) -> Array4<f32> {
     let mut stacked = Array4::zeros(shape);
     for (mut sample, image) in stacked.axis_iter_mut(Axis(0)).zip(images) {
         let channels_first = image.pixels.view().permuted_axes([2, 0, 1]);

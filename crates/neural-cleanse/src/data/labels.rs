@@ -13,7 +13,9 @@ pub(super) fn load(path: &Path, count: usize) -> Result<Vec<usize>, DataError> {
     match Format::of(path)? {
         Format::Npy => from_numbers(npy::read_npy(path)?, count, path),
         Format::Idx => counted(idx::labels(path)?, count, path),
-        Format::Npz => Err(wrong(path, "an .npz file cannot be read as labels".to_owned())),
+        Format::Npz | Format::Parquet => {
+            Err(wrong(path, "an .npz or Parquet file cannot be read as labels".to_owned()))
+        }
         Format::Other => from_text(path, count),
     }
 }

@@ -4,7 +4,17 @@ use ndarray::{Array4, ArrayD, Axis, Ix3, Ix4};
 
 use super::{DataError, Wanted};
 
-/// Brings `[N, C, H, W]`, `[N, H, W, C]` or, with one channel, `[N, H, W]` to `[N, C, H, W]`.
+/// The shape `[C, H, W]` of the images in an array of `shape`.
+pub(super) fn image_shape(shape: &[usize]) -> Option<[usize; 3]> {
+    match *shape {
+        [_, height, width] => Some([1, height, width]),
+        [_, height, width, channels @ (1 | 3)] => Some([channels, height, width]),
+        [_, channels, height, width] => Some([channels, height, width]),
+        _ => None,
+    }
+}
+
+/// Brings `[N, C, H, W]`, `[N, H, W, C]`, flat rows `[N, C·H·W]` or, with one channel, `[N, H, W]` to `[N, C, H, W]`.
 ///
 /// An array that is of the wanted size either way is taken as `[N, C, H, W]`.
 pub(super) fn channels_first(array: ArrayD<f32>, wanted: &Wanted, path: &Path) -> Result<Array4<f32>, DataError> {
@@ -20,6 +30,9 @@ pub(super) fn channels_first(array: ArrayD<f32>, wanted: &Wanted, path: &Path) -
     } else if size == [height, width, channels] {
         let array = array.into_dimensionality::<Ix4>().map_err(|_| wrong())?;
         Ok(array.permuted_axes([0, 3, 1, 2]).as_standard_layout().into_owned())
+    } else if size == [channels * height * width] {
+        let shape = (found[0], channels, height, width);
+        Ok(array.as_standard_layout().into_owned().into_shape_with_order(shape).map_err(|_| wrong())?)
     } else if channels == 1 && size == [height, width] {
         let array = array.into_dimensionality::<Ix3>().map_err(|_| wrong())?;
         Ok(array.insert_axis(Axis(1)))
@@ -57,6 +70,9 @@ mod tests {
             Case { shape: &[2, 1, 4, 5], wanted: [1, 4, 5], at: Some(1.0) },
             Case { shape: &[2, 4, 5, 1], wanted: [1, 4, 5], at: Some(1.0) },
             Case { shape: &[2, 3, 3, 3], wanted: [3, 3, 3], at: Some(10.0) },
+            Case { shape: &[2, 20], wanted: [1, 4, 5], at: Some(1.0) },
+            Case { shape: &[2, 60], wanted: [3, 4, 5], at: Some(21.0) },
+            Case { shape: &[2, 61], wanted: [3, 4, 5], at: None },
             Case { shape: &[2, 4, 5], wanted: [3, 4, 5], at: None },
             Case { shape: &[2, 5, 4, 3], wanted: [3, 4, 5], at: None },
             Case { shape: &[0, 3, 4, 5], wanted: [3, 4, 5], at: None },
@@ -75,6 +91,20 @@ mod tests {
                 (Err(error), None) => assert!(error.to_string().contains("x.npy"), "{error}"),
                 (result, _) => panic!("{shape:?}: {result:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn the_shape_of_an_image_is_told_from_that_of_the_array() {
+        let cases: [(&[usize], _); 5] = [
+            (&[9, 28, 28], Some([1, 28, 28])),
+            (&[9, 3, 8, 6], Some([3, 8, 6])),
+            (&[9, 8, 6, 3], Some([3, 8, 6])),
+            (&[9, 784], None),
+            (&[], None),
+        ];
+        for (shape, expected) in cases {
+            assert_eq!(image_shape(shape), expected, "{shape:?}");
         }
     }
 

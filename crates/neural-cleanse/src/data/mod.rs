@@ -1,4 +1,4 @@
-//! Clean samples from image folders, NumPy arrays and IDX files.
+//! Clean samples from image folders, NumPy arrays, IDX and Parquet files.
 //!
 //! All are brought to one form, the raw domain: pixels of 0..255 as `f32`, `[N, C, H, W]`.
 //! What a file is, its content says and not its name. Sizes that a file states are
@@ -11,6 +11,7 @@ mod images;
 mod labels;
 mod layout;
 mod npy;
+mod parquet;
 mod pixels;
 mod subset;
 
@@ -21,6 +22,8 @@ use std::path::Path;
 use ndarray::{Array4, Axis};
 
 pub use error::DataError;
+pub use images::{Filter, Resizing, Size};
+pub use parquet::Columns;
 
 /// Images and what is known of them.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +51,10 @@ pub struct Wanted {
     /// The values of NumPy arrays that stand for black and white; they are mapped
     /// linearly to 0 and 255. Image and IDX files always have 0..255.
     pub range: (f32, f32),
+    /// How image files are brought to this size.
+    pub resizing: Resizing,
+    /// Where a Parquet file has images and labels.
+    pub columns: Columns,
     /// If there are more samples, only the ones that [`Samples::subset`] would pick are read.
     pub at_most: Option<Picked>,
 }
@@ -64,13 +71,21 @@ pub struct Picked {
 impl Wanted {
     /// All samples, with values of 0..255.
     pub fn new(channels: usize, height: usize, width: usize) -> Self {
-        Self { channels, height, width, range: (0.0, 255.0), at_most: None }
+        Self {
+            channels,
+            height,
+            width,
+            range: (0.0, 255.0),
+            resizing: Resizing::default(),
+            columns: Columns::default(),
+            at_most: None,
+        }
     }
 }
 
 /// Reads the samples at `path`: a folder of images (one sub-folder a class, or
-/// flat), an `.npz` file with the arrays `x` and perhaps `y`, an `.npy` file, or an
-/// IDX file, gzipped or not.
+/// flat), an `.npz` file with the arrays `x` and perhaps `y`, an `.npy` file, an
+/// IDX file, gzipped or not, or a Parquet file, or a folder of them, in the layout of Hugging Face.
 ///
 /// `labels` names a file with the labels: `.npy`, IDX, or text with one number a
 /// line. Without it, a labels file that stands beside an IDX file and is named
@@ -88,9 +103,15 @@ pub fn load(path: &Path, labels: Option<&Path>, wanted: &Wanted) -> Result<Sampl
         return Err(DataError::Range { low, high });
     }
     if path.is_dir() {
-        return images::load(path, labels, wanted);
+        let shards = parquet::shards(path)?;
+        return if shards.is_empty() {
+            images::load(path, labels, wanted)
+        } else {
+            parquet::load(&shards, labels, wanted)
+        };
     }
     let mut samples = match Format::of(path)? {
+        Format::Parquet => return parquet::load(&[path.to_owned()], labels, wanted),
         Format::Npy => npy::load_npy(path, wanted)?,
         Format::Npz => npy::load_npz(path, wanted)?,
         Format::Idx => idx::load(path, wanted, labels.is_none())?,
@@ -103,6 +124,30 @@ pub fn load(path: &Path, labels: Option<&Path>, wanted: &Wanted) -> Result<Sampl
         Some(picked) if picked.samples < samples.len() => samples.subset(picked.samples, picked.seed),
         _ => samples,
     })
+}
+
+/// The shape `[C, H, W]` of the first image at `path`, of which no more is read than that takes; `None` for arrays that are
+/// not images, such as flat rows.
+///
+/// # Errors
+///
+/// [`DataError`], which names the file at fault.
+pub fn image_shape(path: &Path, columns: &Columns) -> Result<Option<[usize; 3]>, DataError> {
+    if path.is_dir() {
+        let shape = match parquet::shards(path)?.first() {
+            Some(shard) => parquet::first_shape(shard, columns),
+            None => images::first_shape(path),
+        };
+        return shape.map(Some);
+    }
+    let shape = match Format::of(path)? {
+        Format::Parquet => return parquet::first_shape(path, columns).map(Some),
+        Format::Npy => npy::npy_shape(path)?,
+        Format::Npz => npy::npz_shape(path)?,
+        Format::Idx => idx::shape(path)?,
+        Format::Other => return Err(DataError::Unrecognised { path: path.to_owned() }),
+    };
+    Ok(layout::image_shape(&shape))
 }
 
 impl Samples {
@@ -154,6 +199,7 @@ enum Format {
     Npz,
     /// Gzipped or not.
     Idx,
+    Parquet,
     Other,
 }
 
@@ -166,6 +212,7 @@ impl Format {
         Ok(match start.as_slice() {
             [0x93, b'N', b'U', b'M', b'P', b'Y'] => Self::Npy,
             [b'P', b'K', 3 | 5, 4 | 6, ..] => Self::Npz,
+            [b'P', b'A', b'R', b'1', ..] => Self::Parquet,
             [0x1f, 0x8b, ..] | [0, 0, 8..=14, ..] => Self::Idx,
             _ => Self::Other,
         })

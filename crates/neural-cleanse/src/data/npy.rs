@@ -28,10 +28,7 @@ pub(super) fn load_npz(path: &Path, wanted: &Wanted) -> Result<Samples, DataErro
     let file = open(path)?;
     let mut archive = ZipArchive::new(file).map_err(|error| malformed(path, error.to_string()))?;
     let Some(x) = member(&mut archive, "x", path)? else {
-        let names: Vec<String> =
-            archive.file_names().flatten().map(|name| name.trim_end_matches(".npy").to_owned()).collect();
-        let reason = format!("there is no array `x`; the arrays are: {}", names.join(", "));
-        return Err(malformed(path, reason));
+        return Err(no_images(&archive, path));
     };
     let mut samples = images(x, wanted, path)?;
     if let Some(y) = member(&mut archive, "y", path)? {
@@ -45,14 +42,41 @@ pub(super) fn read_npy(path: &Path) -> Result<Numbers, DataError> {
     read_array(open(path)?).map_err(|reason| malformed(path, reason))
 }
 
+/// The shape of the array of an `.npy` file.
+pub(super) fn npy_shape(path: &Path) -> Result<Vec<usize>, DataError> {
+    shape_of(open(path)?).map_err(|reason| malformed(path, reason))
+}
+
+/// The shape of the array `x` of an `.npz` file.
+pub(super) fn npz_shape(path: &Path) -> Result<Vec<usize>, DataError> {
+    let mut archive = ZipArchive::new(open(path)?).map_err(|error| malformed(path, error.to_string()))?;
+    let index = index_of(&archive, "x").ok_or_else(|| no_images(&archive, path))?;
+    let file = archive.by_index(index).map_err(|error| malformed(path, error.to_string()))?;
+    shape_of(file).map_err(|reason| malformed(path, reason))
+}
+
+fn shape_of(mut reader: impl Read) -> Result<Vec<usize>, String> {
+    let head = head(&mut reader).map_err(|error| error.to_string())?;
+    Ok(Header::from_reader(&mut head.as_slice()).map_err(|error| error.to_string())?.shape)
+}
+
+fn index_of(archive: &ZipArchive<BufReader<File>>, name: &str) -> Option<usize> {
+    archive.index_for_name(&format!("{name}.npy")).or_else(|| archive.index_for_name(name))
+}
+
+fn no_images(archive: &ZipArchive<BufReader<File>>, path: &Path) -> DataError {
+    let names: Vec<String> =
+        archive.file_names().flatten().map(|name| name.trim_end_matches(".npy").to_owned()).collect();
+    malformed(path, format!("there is no array `x`; the arrays are: {}", names.join(", ")))
+}
+
 fn open(path: &Path) -> Result<BufReader<File>, DataError> {
     let file = File::open(path).map_err(|source| DataError::Read { path: path.to_owned(), source })?;
     Ok(BufReader::new(file))
 }
 
 fn member(archive: &mut ZipArchive<BufReader<File>>, name: &str, path: &Path) -> Result<Option<Numbers>, DataError> {
-    let index = archive.index_for_name(&format!("{name}.npy"));
-    let Some(index) = index.or_else(|| archive.index_for_name(name)) else { return Ok(None) };
+    let Some(index) = index_of(archive, name) else { return Ok(None) };
     let in_member = |reason: String| malformed(path, format!("array `{name}`: {reason}"));
     let file = archive.by_index(index).map_err(|error| in_member(error.to_string()))?;
     read_array(file).map(Some).map_err(in_member)

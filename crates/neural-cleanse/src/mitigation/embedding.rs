@@ -5,9 +5,10 @@ use onnx_grad::{Attributes, ElementType, Extent, Model, Node, Tensor, TensorData
 use super::filtering::Profile;
 use super::{Filter, Penultimate};
 use crate::error::{Error, Result};
-use crate::network::{ABSTAIN, has_abstain};
+use crate::interface::{ABSTAIN, abstain_output};
+use crate::network::Network;
 
-/// `model` with `filter` in it: the same nodes and outputs, and after them nodes for one more output, `abstain`, bool `[N]`,
+/// The model of `network` with `filter` in it: the same nodes and outputs, and after them nodes for one more output, `abstain`, bool `[N]`,
 /// which is true where the filter abstains. (With a number after the name where the model has such a value already.)
 ///
 /// The nodes are of the model's own opset and work on float32 whatever the model's type is, so that any engine
@@ -15,10 +16,11 @@ use crate::network::{ABSTAIN, has_abstain};
 ///
 /// # Errors
 /// If the filter is for another model, or the model has a filter already.
-pub fn embed_filter(model: &Model, filter: &Filter) -> Result<Model> {
-    let penultimate = Penultimate::find(model)?;
+pub fn embed_filter(network: &Network, filter: &Filter) -> Result<Model> {
+    let penultimate = Penultimate::find(network)?;
     filter.check_fits(&penultimate)?;
-    if has_abstain(model)? {
+    let model = network.model();
+    if abstain_output(model).is_some() {
         return Err(Error::Classifier(
             "the model already has a filter in it: embed the new one in the model without".into(),
         ));

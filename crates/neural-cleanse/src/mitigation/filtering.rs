@@ -106,7 +106,7 @@ impl Filter {
                 2.0 * (1.0 / rate - 1.0 - 1e-9).ceil() - 1.0
             ))
         })?;
-        let penultimate = Penultimate::find(classifier.network().model())?;
+        let penultimate = Penultimate::find(classifier.network())?;
         let mut activations = penultimate.predictor(classifier)?;
         let clean = activations.predict(fitting.images.view())?;
         let unseen = activations.predict(thresholds.images.view())?;
@@ -128,7 +128,7 @@ impl Filter {
     /// # Errors
     /// If the filter is not for the model of `classifier`, or the engine fails.
     pub fn profile(&self, classifier: &Classifier, images: ArrayView4<'_, f32>) -> Result<Array2<f64>> {
-        let penultimate = Penultimate::find(classifier.network().model())?;
+        let penultimate = Penultimate::find(classifier.network())?;
         self.check_fits(&penultimate)?;
         let activations = penultimate.activations(classifier, images)?;
         let shape = (activations.nrows(), self.profiles.len());

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::classifier::{Classifier, classes_of};
 use crate::clean_set::CleanSet;
-use crate::error::Result;
+use crate::error::{Error, Result};
 pub use crate::trigger::Backdoor;
 
 /// One way to repair a model.
@@ -134,6 +134,14 @@ pub fn mitigate(
     let measure = |classifier: &Classifier, filter: Option<&Filter>| {
         measure(classifier, filter, backdoors, true_backdoor, unseen)
     };
+    let changes_weights = |method: &&Mitigation| !matches!(method, Mitigation::Filtering(_));
+    if let Some(method) = methods.iter().find(changes_weights).filter(|_| classifier.network().is_quantised()) {
+        return Err(Error::Classifier(format!(
+            "the model is quantised, and {} changes weights: repair the model that it was made from, and quantise that again \
+             (filtering works on this one)",
+            method.name()
+        )));
+    }
     let before = measure(classifier, None)?;
     let mut current = classifier.with_model(classifier.network().model().clone())?;
     let mut filter = None;
@@ -151,7 +159,7 @@ pub fn mitigate(
                 format!("{steps} steps of fine-tuning")
             }
             Mitigation::Pruning(options) => {
-                let most = options.most * Penultimate::find(current.network().model())?.neurons() as f64;
+                let most = options.most * Penultimate::find(current.network())?.neurons() as f64;
                 let (model, outcome) =
                     prune(&current, backdoors, working, options, &mut |step| tell(step.pruned as f64 / most.max(1.0)))?;
                 current = current.with_model(model)?;

@@ -106,7 +106,7 @@ pub fn prune(
     observe: &mut dyn FnMut(&PruningStep) -> ControlFlow<()>,
 ) -> Result<(Model, PruningOutcome)> {
     options.validate().map_err(Error::Config)?;
-    let penultimate = Penultimate::find(classifier.network().model())?;
+    let penultimate = Penultimate::find(classifier.network())?;
     let ranked = ranked(classifier, &penultimate, backdoors, train)?;
     let mut trial = Trial::new(classifier, &penultimate, backdoors, train)?;
     let before = trial.measure(&[])?;

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,7 @@ use crate::detection::{Rule, Verdict};
 use crate::error::Result;
 use crate::inversion::Config;
 use crate::scan::{ClassScan, Scan};
+use crate::scores::Scores;
 
 /// The version of the form of `scan.json`; a change that breaks readers raises it.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -91,7 +93,7 @@ pub struct EngineReport {
 }
 
 /// The model in `scan.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelReport {
     /// As it was given.
     pub path: String,
@@ -103,6 +105,24 @@ pub struct ModelReport {
     pub input: [usize; 3],
     /// The number of classes.
     pub classes: usize,
+    /// The input that takes the images.
+    pub input_name: String,
+    /// The value that has the scores of the classes.
+    pub output_name: String,
+    /// What these scores are.
+    pub scores: Scores,
+    /// Other inputs, and what they were taken to be.
+    pub constant_inputs: BTreeMap<String, f64>,
+    /// How a quantised model was differentiated; null for one that is not quantised.
+    pub quantised: Option<Quantised>,
+}
+
+/// How a quantised model was differentiated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Quantised {
+    /// As if it did not round.
+    StraightThrough,
 }
 
 /// The samples in `scan.json`.
@@ -120,7 +140,7 @@ impl ScanReport {
     /// The report of a scan of `classifier`, whose model came from `path` and has the hash `sha256`.
     pub fn new(scan: &Scan, classifier: &Classifier, config: &Config, path: &str, sha256: &str, seconds: f64) -> Self {
         let smallest = scan.smallest();
-        let engine = classifier.engine();
+        let (engine, network) = (classifier.engine(), classifier.network());
         ScanReport {
             schema_version: SCHEMA_VERSION,
             verdict: scan.detection.verdict,
@@ -142,9 +162,14 @@ impl ScanReport {
             model: ModelReport {
                 path: path.to_owned(),
                 sha256: sha256.to_owned(),
-                opset: default_opset(classifier.network().model()),
+                opset: default_opset(network.model()),
                 input: classifier.image_shape(),
                 classes: classifier.classes(),
+                input_name: network.input().to_owned(),
+                output_name: network.output().to_owned(),
+                scores: network.scores(),
+                constant_inputs: network.constant_inputs().iter().cloned().collect(),
+                quantised: network.is_quantised().then_some(Quantised::StraightThrough),
             },
             samples: SamplesReport {
                 working: scan.working,

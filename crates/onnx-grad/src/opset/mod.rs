@@ -6,12 +6,14 @@
 mod activation;
 mod attribute_inputs;
 mod normalization;
+mod quantization;
 mod resize;
 mod rewrite;
 mod softmax;
 
 use crate::proto::DataType;
 use crate::{Attribute, Error, Graph, Node, Result, tensor_proto};
+pub(crate) use quantization::{OUTPUT_TYPE, STRAIGHT_THROUGH};
 pub(crate) use rewrite::Rewrite;
 
 /// What `node`, of opset `version`, is at opset [`OPSET`](crate::OPSET): one node or several in order, the
@@ -23,6 +25,8 @@ pub(crate) fn upgrade(graph: &mut Graph, mut node: Node, version: i64) -> Result
         "RMSNormalization" => normalization::root_mean_square(graph, node),
         "Gelu" => activation::gelu(graph, node),
         "Swish" => activation::swish(graph, node),
+        "QuantizeLinear" => quantization::quantize(graph, node),
+        "DequantizeLinear" => quantization::dequantize(graph, node),
         "Softmax" | "LogSoftmax" if version < 13 => softmax::over_trailing_axes(graph, node),
         _ => {
             match node.op.as_str() {

@@ -20,6 +20,11 @@ impl<'a> Rewrite<'a> {
         Ok((name.to_owned(), ty.element, ty.shape.clone()))
     }
 
+    /// The node that is to be replaced.
+    pub(crate) fn original(&self) -> &Node {
+        &self.original
+    }
+
     pub(crate) fn constant(&mut self, tensor: Tensor) -> String {
         self.graph.constant(tensor)
     }

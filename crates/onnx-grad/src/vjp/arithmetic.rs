@@ -2,6 +2,7 @@
 
 use super::Pullback;
 use crate::Result;
+use crate::opset::STRAIGHT_THROUGH;
 
 pub(super) fn add(p: &mut Pullback) -> Result<()> {
     sum(p)
@@ -182,6 +183,12 @@ pub(super) fn erf(p: &mut Pullback) -> Result<()> {
 /// Piecewise constant functions: no gradient.
 pub(super) fn step(_: &mut Pullback) -> Result<()> {
     Ok(())
+}
+
+/// `Round`, which counts as the identity where it quantises.
+pub(super) fn round(p: &mut Pullback) -> Result<()> {
+    let straight_through = p.node().int(STRAIGHT_THROUGH, 0) != 0;
+    if straight_through { p.give(0, p.cotangent()?) } else { Ok(()) }
 }
 
 /// Gives the only input the cotangent times `slope`, the derivative at each element.

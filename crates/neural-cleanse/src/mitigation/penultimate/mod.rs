@@ -7,6 +7,7 @@ use onnx_grad::{ElementType, Graph, Model, Tensor, ValueType};
 
 use crate::classifier::{BATCH, Classifier, Predictor};
 use crate::error::Result;
+use crate::network::Network;
 
 /// The penultimate layer of a classifier.
 ///
@@ -33,8 +34,8 @@ impl Penultimate {
     ///
     /// # Errors
     /// If what the scores come from is not a linear layer with weights of its own, known before the model runs.
-    pub fn find(model: &Model) -> Result<Self> {
-        search::find(model)
+    pub fn find(network: &Network) -> Result<Self> {
+        search::find(network)
     }
 
     /// The number of neurons.

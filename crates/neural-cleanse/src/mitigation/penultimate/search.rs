@@ -1,10 +1,9 @@
-use std::collections::BTreeMap;
-
-use onnx_grad::{Graph, ImportOptions, Model, Node};
+use onnx_grad::{Graph, ImportOptions, Node};
 
 use super::Penultimate;
 use crate::error::{Error, Result};
-use crate::network::{PROBE_BATCH, scores_output};
+use crate::interface::{PROBE_BATCH, import_options};
+use crate::network::Network;
 
 /// Operators that the scores may pass through after the last linear layer. None of them mixes neurons.
 const AFTER: [&str; 18] = [
@@ -31,15 +30,14 @@ const AFTER: [&str; 18] = [
 /// Operators that leave each feature where it is, between the channels' being flattened and the linear layer.
 const ELEMENTWISE: [&str; 9] = ["Cast", "Clip", "Dropout", "Identity", "LeakyRelu", "Relu", "Sigmoid", "Tanh", "Elu"];
 
-/// The penultimate layer of `model`.
-pub(super) fn find(model: &Model) -> Result<Penultimate> {
-    let options = ImportOptions { batch: PROBE_BATCH, input_shapes: BTreeMap::new(), fold_weights: false };
-    let mut graph = Graph::import(model, &options)?;
-    let scores = scores_output(&graph)?.to_owned();
-    graph.set_outputs(&[&scores])?;
+/// The penultimate layer of `network`.
+pub(super) fn find(network: &Network) -> Result<Penultimate> {
+    let options = ImportOptions { fold_weights: false, ..import_options(PROBE_BATCH) };
+    let mut graph = Graph::import(network.narrowed(), &options)?;
+    graph.set_outputs(&[network.output()])?;
     let graph = graph.without_dead_nodes();
 
-    let linear = last_linear_layer(&graph, &scores)?;
+    let linear = last_linear_layer(&graph, network.output())?;
     let features = &linear.inputs[0];
     let shape = graph.shape(features)?;
     let spatial = linear.op == "Conv";
@@ -52,7 +50,7 @@ pub(super) fn find(model: &Model) -> Result<Penultimate> {
     }
     let extents = if spatial { [1, shape[1], shape[2..].iter().product()] } else { dense_extents(&graph, features)? };
     let weights = own_weights(&graph, linear)?;
-    model.initializer(&weights.name)?;
+    network.model().initializer(&weights.name)?;
     Ok(Penultimate {
         features: features.clone(),
         weights: weights.name,

@@ -57,11 +57,11 @@ fn images(count: usize) -> Array4<f32> {
 /// Checks that the layer of `model` has its features in `extents`, that an activation is the mean of the neuron's
 /// features, and that silencing a neuron is as if its features were zero.
 fn check(model: &Model, weights: &str, extents: [usize; 3]) {
-    let penultimate = Penultimate::find(model).unwrap();
+    let whole = classifier(model);
+    let penultimate = Penultimate::find(whole.network()).unwrap();
     assert_eq!((penultimate.weights(), penultimate.extents), (weights, extents));
 
     let images = images(3);
-    let whole = classifier(model);
     let features = penultimate.features_predictor(&whole).unwrap().predict(images.view()).unwrap();
     let activations = penultimate.activations(&whole, images.view()).unwrap();
     assert_eq!(activations.shape(), [3, penultimate.neurons()]);
@@ -93,7 +93,7 @@ fn the_fixtures_have_the_layers_that_they_were_trained_with() {
         ("fmnist_badnets.onnx", "/8/Relu_output_0", "9.weight", 64),
         ("resnet_badnets.onnx", "/7/Flatten_output_0", "8.weight", 40),
     ] {
-        let penultimate = Penultimate::find(&Model::read(fixtures.join(file)).unwrap()).unwrap();
+        let penultimate = Penultimate::find(classifier(&Model::read(fixtures.join(file)).unwrap()).network()).unwrap();
         assert_eq!((penultimate.features(), penultimate.weights()), (features, weights));
         assert_eq!((penultimate.neurons(), penultimate.positions()), (neurons, 1));
     }
@@ -195,7 +195,7 @@ fn what_is_not_a_layer_with_weights_of_its_own_is_refused_by_name() {
         (product.model(&squared), "(Mul) is not a linear layer"),
         (nothing.model(&only_flat), "there is no linear layer before output"),
     ] {
-        let error = Penultimate::find(&model).unwrap_err().to_string();
+        let error = Penultimate::find(classifier(&model).network()).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
 }
