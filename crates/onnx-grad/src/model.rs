@@ -33,6 +33,9 @@ impl Model {
         let path = path.as_ref();
         let failed = |error: std::io::Error| Error::file(path, format!("cannot be read: {error}"));
         let metadata = path.metadata().map_err(failed)?;
+        if let Some(problem) = foreign::recognise_path(path) {
+            return Err(Error::file(path, problem));
+        }
         if !metadata.is_file() {
             return Err(Error::file(path, "is not a file"));
         }

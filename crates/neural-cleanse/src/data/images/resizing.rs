@@ -80,8 +80,8 @@ impl Size {
     fn of(self, height: usize, width: usize) -> (usize, usize) {
         match self {
             Size::Exact { height, width } => (height, width),
-            Size::ShortestEdge(side) if height <= width => (side, side * width / height.max(1)),
-            Size::ShortestEdge(side) => (side * height / width.max(1), side),
+            Size::ShortestEdge(side) if height <= width => (side, side.saturating_mul(width) / height.max(1)),
+            Size::ShortestEdge(side) => (side.saturating_mul(height) / width.max(1), side),
         }
     }
 }
