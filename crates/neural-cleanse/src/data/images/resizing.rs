@@ -91,13 +91,16 @@ fn resized(image: DynamicImage, (height, width): (usize, usize), filter: Filter)
         return Ok(image);
     }
     let (h, w) = bounded(height, width)?;
+    bounded(image.height() as usize, width)?;
     let filter = match filter {
         Filter::Nearest => FilterType::Nearest,
         Filter::Bilinear => FilterType::Triangle,
         Filter::Bicubic => FilterType::CatmullRom,
         Filter::Lanczos => FilterType::Lanczos3,
     };
-    Ok(image.resize_exact(w, h, filter))
+    // As Pillow does it: rows first, and whole levels in between, so that overshoot at edges is cut off twice.
+    let rows = image.resize_exact(w, image.height(), filter);
+    Ok(rows.resize_exact(w, h, filter))
 }
 
 fn cropped(image: &DynamicImage, height: usize, width: usize) -> Result<DynamicImage, String> {
