@@ -99,19 +99,17 @@ impl PreprocessorConfig {
         let crop = if self.do_center_crop { self.crop_size } else { None };
         let mut resizing = Resizing { centre_crop: crop.map(SizeEntry::crop).transpose()?, ..Resizing::default() };
         if let Some(size) = self.size.filter(|_| self.do_resize) {
-            (resizing.size, resizing.centre_crop) = match (size, self.crop_pct) {
-                (SizeEntry::ShortestEdge { shortest_edge } | SizeEntry::Square(shortest_edge), Some(share)) => {
-                    by_crop_pct(shortest_edge, share)?
+            match (size, self.crop_pct) {
+                (SizeEntry::ShortestEdge { shortest_edge: side } | SizeEntry::Square(side), Some(share)) => {
+                    resizing = by_crop_pct(side, share)?;
                 }
-                (SizeEntry::Square(side), None) => {
-                    (Some(Size::Exact { height: side, width: side }), resizing.centre_crop)
-                }
-                (SizeEntry::Exact { height, width }, _) => (Some(Size::Exact { height, width }), resizing.centre_crop),
+                (SizeEntry::Square(side), None) => resizing.size = Some(Size::Exact { height: side, width: side }),
+                (SizeEntry::Exact { height, width }, _) => resizing.size = Some(Size::Exact { height, width }),
                 (SizeEntry::ShortestEdge { shortest_edge }, None) => {
-                    (Some(Size::ShortestEdge(shortest_edge)), resizing.centre_crop)
+                    resizing.size = Some(Size::ShortestEdge(shortest_edge));
                 }
                 (SizeEntry::Other {}, _) => return Err(UNKNOWN_SIZE.to_owned()),
-            };
+            }
             resizing.filter = match self.resample {
                 Some(0) => Filter::Nearest,
                 Some(1) => Filter::Lanczos,
@@ -127,15 +125,16 @@ impl PreprocessorConfig {
 const UNKNOWN_SIZE: &str = "`size` and `crop_size` have to be a number, height and width, or a shortest_edge";
 
 /// As ConvNeXT's processor has it: under 384 pixels, images are made larger by `share` and cropped; otherwise squeezed.
-fn by_crop_pct(side: usize, share: f64) -> Result<(Option<Size>, Option<(usize, usize)>), String> {
+fn by_crop_pct(side: usize, share: f64) -> Result<Resizing, String> {
     if !(share > 0.0 && share <= 1.0) {
         return Err(format!("`crop_pct` is {share}, which is not a share"));
     }
-    Ok(if side < 384 {
-        (Some(Size::ShortestEdge((side as f64 / share) as usize)), Some((side, side)))
+    let (size, centre_crop) = if side < 384 {
+        (Size::ShortestEdge((side as f64 / share) as usize), Some((side, side)))
     } else {
-        (Some(Size::Exact { height: side, width: side }), None)
-    })
+        (Size::Exact { height: side, width: side }, None)
+    };
+    Ok(Resizing { size: Some(size), centre_crop, ..Resizing::default() })
 }
 
 impl SizeEntry {

@@ -132,6 +132,9 @@ fn decode_rows(shards: &[Shard], order: &[usize], wanted: &Wanted) -> Result<Vec
     if found.len() == order.len() { Ok(found) } else { Err(shards[0].malformed("rows are missing".to_owned())) }
 }
 
+/// Takes image files, with the position of the first among the rows that were asked for.
+type TakeImages<'a> = dyn FnMut(usize, &[ByteArray]) -> Result<(), String> + 'a;
+
 /// One file.
 struct Shard {
     path: PathBuf,
@@ -159,11 +162,7 @@ impl Shard {
     }
 
     /// Gives `take` the image files of `rows`, which ascend, a few at a time, with the position in `rows` of the first.
-    fn images(
-        &self,
-        rows: &[usize],
-        take: &mut dyn FnMut(usize, &[ByteArray]) -> Result<(), String>,
-    ) -> Result<(), DataError> {
+    fn images(&self, rows: &[usize], take: &mut TakeImages<'_>) -> Result<(), DataError> {
         let column = &self.columns.image;
         let mut read = || -> Result<(), String> {
             let (mut start, mut done) = (0, 0);
