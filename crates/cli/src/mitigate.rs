@@ -394,7 +394,7 @@ fn scan(
     options: &ScanOptions,
     interrupt: &Interrupt,
 ) -> anyhow::Result<neural_cleanse::Scan> {
-    let progress = Progress::new(classifier.classes(), options.config.steps, interrupt.clone())?;
+    let progress = Progress::new(interrupt.clone())?;
     let scan = neural_cleanse::scan(classifier, samples, options, &progress);
     progress.finish();
     Ok(scan?)

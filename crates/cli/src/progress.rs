@@ -1,10 +1,10 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use neural_cleanse::inversion::{Inversion, Step};
+use neural_cleanse::inversion::Step;
 use neural_cleanse::scan::Observer;
 
 /// Whether Ctrl-C was pressed.
@@ -26,42 +26,46 @@ impl Interrupt {
     }
 }
 
-/// A bar for each class under way and one for all; none where standard error is not a terminal. Ctrl-C ends
-/// the scan.
+/// A bar for each class under way and one for the round; none where standard error is not a terminal. Ctrl-C ends the
+/// scan.
 pub struct Progress {
     bars: MultiProgress,
-    overall: ProgressBar,
+    round: ProgressBar,
     by_class: Mutex<HashMap<(usize, u64), ProgressBar>>,
-    steps: u64,
+    steps: AtomicU64,
     interrupt: Interrupt,
 }
 
 impl Progress {
-    /// Progress of a scan of `classes` classes, of at most `steps` steps each.
-    pub fn new(classes: usize, steps: usize, interrupt: Interrupt) -> anyhow::Result<Self> {
+    /// Progress of a scan before its first round.
+    pub fn new(interrupt: Interrupt) -> anyhow::Result<Self> {
         let bars = MultiProgress::new();
         let style = ProgressStyle::with_template("{msg:<28} [{bar:30}] {pos}/{len} classes, {elapsed}, {eta} left")?;
-        let overall = bars.add(ProgressBar::new(classes as u64).with_style(style).with_message("scan"));
-        overall.tick();
-        Ok(Progress { bars, overall, by_class: Mutex::default(), steps: steps as u64, interrupt })
+        let round = bars.add(ProgressBar::new(0).with_style(style).with_message("scan"));
+        Ok(Progress { bars, round, by_class: Mutex::default(), steps: AtomicU64::new(0), interrupt })
     }
 
     /// Takes the bars away.
     pub fn finish(&self) {
-        self.overall.finish_and_clear();
+        self.round.finish_and_clear();
     }
 }
 
 impl Observer for Progress {
+    fn round_started(&self, classes: usize, steps: usize) {
+        self.steps.store(steps as u64, Ordering::Relaxed);
+        self.round.set_message(format!("to step {steps}"));
+        self.round.set_length(classes as u64);
+        self.round.set_position(0);
+        self.round.reset_eta();
+    }
+
     fn class_started(&self, class: usize, look: u64) {
         let message = if look == 0 { format!("class {class}") } else { format!("class {class}, look {}", look + 1) };
-        let bar = self.bars.insert_before(&self.overall, ProgressBar::new(self.steps).with_message(message));
+        let bar = ProgressBar::new(self.steps.load(Ordering::Relaxed)).with_prefix(message);
+        let bar = self.bars.insert_before(&self.round, bar);
         if let Ok(style) = ProgressStyle::with_template("{prefix:<28} [{bar:30}] {pos}/{len} steps, {msg}") {
             bar.set_style(style);
-        }
-        bar.set_prefix(bar.message());
-        if look > 0 {
-            self.overall.inc_length(1);
         }
         self.by_class.lock().unwrap_or_else(PoisonError::into_inner).insert((class, look), bar);
     }
@@ -74,12 +78,37 @@ impl Observer for Progress {
         if self.interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    fn class_finished(&self, inversion: &Inversion, look: u64) {
-        let bar = self.by_class.lock().unwrap_or_else(PoisonError::into_inner).remove(&(inversion.target_class, look));
-        if let Some(bar) = bar {
+    fn class_paused(&self, class: usize, look: u64) {
+        if let Some(bar) = self.by_class.lock().unwrap_or_else(PoisonError::into_inner).remove(&(class, look)) {
             bar.finish_and_clear();
             self.bars.remove(&bar);
         }
-        self.overall.inc(1);
+        self.round.inc(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_round_counts_its_own_classes_and_leaves_no_bar_behind() {
+        let progress = Progress::new(Interrupt(Arc::default())).unwrap();
+        let step = Step { step: 20, cross_entropy: 0.1, attack_success_rate: 1.0, norm: 9.0, cost: 0.1 };
+        for (classes, steps, look) in [(3, 20, 0), (2, 60, 0), (1, 60, 1)] {
+            progress.round_started(classes, steps);
+            assert_eq!((progress.round.position(), progress.round.length()), (0, Some(classes as u64)));
+            assert_eq!(progress.round.message(), format!("to step {steps}"));
+            for class in 0..classes {
+                progress.class_started(class, look);
+                assert!(progress.step(class, look, &step).is_continue());
+                assert_eq!(progress.by_class.lock().unwrap()[&(class, look)].length(), Some(steps as u64));
+                progress.class_paused(class, look);
+            }
+            assert_eq!(progress.round.position(), classes as u64);
+            assert!(progress.by_class.lock().unwrap().is_empty());
+        }
+        progress.interrupt.0.store(true, Ordering::Relaxed);
+        assert!(progress.step(0, 0, &step).is_break());
     }
 }

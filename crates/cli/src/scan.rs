@@ -46,6 +46,10 @@ pub struct ScanArguments {
     #[arg(long, value_delimiter = ',', value_name = "CLASS")]
     classes: Option<Vec<usize>>,
 
+    /// Run every class to its end, also those that can no longer be flagged
+    #[arg(long)]
+    exhaustive: bool,
+
     #[command(flatten)]
     inversion: InversionArguments,
 
@@ -56,7 +60,7 @@ pub struct ScanArguments {
 /// Where the parameters that no option sets come from.
 #[derive(Clone, Copy, ValueEnum)]
 enum Preset {
-    /// One minibatch a step, 100 steps
+    /// One minibatch of 16 a step, 60 steps; classes that cannot be flagged are dropped
     Fast,
     /// The documented defaults of NeuralCleanse: passes over all samples, up to 1000 steps
     Seed,
@@ -174,9 +178,9 @@ pub fn run(arguments: &ScanArguments) -> anyhow::Result<ExitCode> {
         classes: arguments.classes.clone(),
         rule: Some(arguments.detection.rule(arguments.inversion.norm)?),
         force: arguments.force,
+        exhaustive: arguments.exhaustive,
     };
-    let classes = arguments.classes.as_ref().map_or(classifier.classes(), Vec::len);
-    let progress = Progress::new(classes, options.config.steps, Interrupt::install()?)?;
+    let progress = Progress::new(Interrupt::install()?)?;
     let result = neural_cleanse::scan(&classifier, &samples, &options, &progress);
     progress.finish();
     let scan = result?;

@@ -1,6 +1,6 @@
 use comfy_table::{CellAlignment, Table, TableComponent, presets};
 use neural_cleanse::mitigation::{Measurement, Repair};
-use neural_cleanse::report::ScanReport;
+use neural_cleanse::report::{ClassState, ScanReport};
 
 /// One line a class: number, name, norm, ratio, anomaly index, attack success rate, steps and state.
 pub fn of_classes(report: &ScanReport) -> Table {
@@ -8,18 +8,19 @@ pub fn of_classes(report: &ScanReport) -> Table {
     table.set_header(["class", "name", "L1 norm", "÷ median", "anomaly index", "ASR", "steps", "state"]);
     for class in &report.classes {
         let number = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.2}"));
-        let state = match (report.flagged_classes.contains(&class.target_class), class.converged) {
-            (true, _) => "FLAGGED",
-            (false, true) => "",
-            (false, false) => "not converged",
+        let state = match (class.state, class.converged) {
+            _ if report.flagged_classes.contains(&class.target_class) => "FLAGGED",
+            (ClassState::Dropped, _) => "dropped",
+            (ClassState::Finished, true) => "",
+            (ClassState::Finished, false) => "not converged",
         };
         table.add_row([
             class.target_class.to_string(),
             class.name.clone(),
-            format!("{:.2}", class.norm_l1),
+            number(class.norm_l1),
             number(class.ratio),
             number(class.anomaly_index),
-            format!("{:.3}", class.attack_success_rate),
+            class.attack_success_rate.map_or("–".to_owned(), |rate| format!("{rate:.3}")),
             class.steps.to_string(),
             state.to_owned(),
         ]);

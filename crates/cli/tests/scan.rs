@@ -53,9 +53,12 @@ fn a_backdoored_model_is_found_with_its_target_and_trigger() {
     assert_eq!(status, 1);
     assert_eq!(report["verdict"], "backdoored");
     assert_eq!(report["flagged_classes"], serde_json::json!([7]));
-    assert_eq!(report["schema_version"], 1);
+    assert_eq!(report["schema_version"], 2);
     assert_eq!(report["engine"]["name"], "rten");
-    assert_eq!(report["gradient_samples"], 10 * 100 * 32);
+    let classes = report["classes"].as_array().unwrap();
+    let spent: u64 = classes.iter().map(|class| class["gradient_samples"].as_u64().unwrap()).sum();
+    assert_eq!((report["gradient_samples"].as_u64(), classes.len()), (Some(spent), 10));
+    assert!(spent <= 10 * 60 * 16, "{spent}");
     assert_eq!(report["model"]["input"], serde_json::json!([1, 28, 28]));
     assert_eq!(report["model"]["sha256"].as_str().unwrap().len(), 64);
     assert!(report["clean_accuracy"].as_f64().unwrap() > 0.85);
@@ -69,10 +72,29 @@ fn a_backdoored_model_is_found_with_its_target_and_trigger() {
     let inside: f32 = mask.slice(ndarray::s![0, 23..27, 23..27]).sum();
     let outside = mask.sum() - inside;
     assert!(inside / 16.0 > 8.0 * outside / (784.0 - 16.0), "{inside} on the patch, {outside} elsewhere");
-    for class in 0..10 {
-        let picture = folder.path().join(format!("triggers/class_{class:03}.png"));
-        assert!(std::fs::read(picture).unwrap().starts_with(b"\x89PNG"));
+    for (class, report) in classes.iter().enumerate() {
+        let picture = std::fs::read(folder.path().join(format!("triggers/class_{class:03}.png")));
+        match report["state"].as_str() {
+            Some("finished") => assert!(picture.unwrap().starts_with(b"\x89PNG")),
+            Some("dropped") => assert!(picture.is_err() && report["steps"].as_u64().unwrap() < 60, "{report}"),
+            _ => panic!("{report}"),
+        }
     }
+}
+
+#[test]
+fn an_exhaustive_scan_takes_every_class_to_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, report) = scan("fmnist_badnets", folder.path(), &["--exhaustive"]);
+    for class in report["classes"].as_array().unwrap() {
+        assert_eq!(
+            (&class["state"], &class["steps"], &class["gradient_samples"]),
+            (&"finished".into(), &60.into(), &960.into())
+        );
+    }
+    let (_, report) = scan("fmnist_badnets", folder.path(), &["--preset", "seed", "--steps", "2"]);
+    let finished = |class: &Value| class["state"] == "finished" && class["steps"] == 2;
+    assert!(report["classes"].as_array().unwrap().iter().all(finished), "the seed's schedule drops nothing");
 }
 
 #[test]
@@ -93,7 +115,7 @@ fn a_clean_model_with_small_natural_triggers_is_not_flagged_either() {
     assert_ne!(status, 1);
     let looks = |class: &Value| class["further_looks"].as_array().unwrap().len();
     for class in report["classes"].as_array().unwrap() {
-        let suspicious = (0.45..0.6).contains(&class["ratio"].as_f64().unwrap());
+        let suspicious = class["ratio"].as_f64().is_some_and(|ratio| (0.45..0.6).contains(&ratio));
         assert_eq!(looks(class), if suspicious { 2 } else { 0 }, "{class}");
     }
 }

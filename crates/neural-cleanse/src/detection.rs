@@ -61,6 +61,14 @@ impl Rule {
         Rule::Mad { threshold: 2.0 }
     }
 
+    /// Whether both are ratio rules, and every class that this one suspects is suspected by `other`, too.
+    pub(crate) fn suspects_no_more_than(self, other: Rule) -> bool {
+        match (self, other) {
+            (Rule::Ratio { suspicious_below: this, .. }, Rule::Ratio { suspicious_below: other, .. }) => this <= other,
+            _ => false,
+        }
+    }
+
     /// The bound beyond which a class is flagged.
     pub fn threshold(self) -> f64 {
         match self {
@@ -86,6 +94,10 @@ pub struct Statistics {
     pub median: Option<f64>,
     /// The median absolute deviation from it, times 1.4826.
     pub mad: Option<f64>,
+    /// How many classes they are statistics of.
+    pub classes: usize,
+    /// How many of these converged.
+    pub converged: usize,
     /// In the order of the norms.
     pub standings: Vec<Standing>,
 }
@@ -96,7 +108,12 @@ const CONSISTENCY: f64 = 1.4826;
 impl Statistics {
     /// The statistics of `norms`, one for each class, `None` for one that did not converge.
     pub fn of(norms: &[Option<f64>]) -> Self {
-        let converged: Vec<f64> = norms.iter().flatten().copied().collect();
+        Statistics::among(norms, norms)
+    }
+
+    /// How `norms` stand among norms that are `typical` of all classes; `None` for a class that did not converge.
+    pub fn among(norms: &[Option<f64>], typical: &[Option<f64>]) -> Self {
+        let converged: Vec<f64> = typical.iter().flatten().copied().collect();
         let median = median(&converged);
         let mad = median.and_then(|median| {
             let deviations: Vec<f64> = converged.iter().map(|norm| (norm - median).abs()).collect();
@@ -109,7 +126,13 @@ impl Statistics {
                 .map(|(norm, (median, mad))| (norm - median).abs() / mad);
             Standing { ratio, anomaly_index }
         };
-        Statistics { median, mad, standings: norms.iter().map(standing).collect() }
+        Statistics {
+            median,
+            mad,
+            classes: typical.len(),
+            converged: converged.len(),
+            standings: norms.iter().map(standing).collect(),
+        }
     }
 
     /// The class with the smallest norm, of those that converged.
@@ -119,7 +142,8 @@ impl Statistics {
     }
 }
 
-fn median(values: &[f64]) -> Option<f64> {
+/// The median of `values`; `None` if there are none.
+pub(crate) fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
@@ -172,8 +196,7 @@ pub struct FurtherLooks {
 /// verdict inconclusive otherwise. Fewer than four classes, or fewer than half of them converged, are inconclusive too.
 pub fn judge(statistics: &Statistics, names: &[String], rule: Rule, looks: &[FurtherLooks]) -> Detection {
     let inconclusive = |reason: String| Detection { verdict: Verdict::Inconclusive, reason, flagged: Vec::new() };
-    let (classes, converged) =
-        (statistics.standings.len(), statistics.standings.iter().filter(|s| s.ratio.is_some()).count());
+    let &Statistics { classes, converged, .. } = statistics;
     if classes < FEWEST_CLASSES {
         let figures = figures(statistics, names);
         return inconclusive(format!(
@@ -195,7 +218,7 @@ pub fn judge(statistics: &Statistics, names: &[String], rule: Rule, looks: &[Fur
             }
         }
     };
-    let mut flagged: Vec<usize> = (0..classes).filter(under_the_bound).collect();
+    let mut flagged: Vec<usize> = (0..statistics.standings.len()).filter(under_the_bound).collect();
     let mut sentences: Vec<String> = flagged.iter().map(|&i| flagged_sentence(statistics, names, i, rule)).collect();
     let mut undecided = false;
     for look in looks {

@@ -10,6 +10,7 @@ pub mod classifier;
 mod clean_set;
 pub mod data;
 pub mod detection;
+mod elimination;
 pub mod engine;
 mod error;
 mod files;
@@ -25,6 +26,7 @@ mod preprocessing;
 pub mod report;
 pub mod scan;
 mod scores;
+mod searches;
 mod trainable;
 mod trigger;
 

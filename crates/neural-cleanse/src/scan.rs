@@ -1,16 +1,15 @@
 //! The whole defence for one model: invert a trigger for every class, compare their sizes, decide.
 
 use std::ops::ControlFlow;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::classifier::Classifier;
 use crate::clean_set::CleanSet;
 use crate::data::Samples;
 use crate::detection::{self, Detection, FurtherLooks, Rule, Statistics, Verdict};
+use crate::elimination::{self, Outcome};
 use crate::error::{Error, Result};
-use crate::inversion::{Config, Inversion, Norm, Objective, Step, invert};
+use crate::inversion::{Config, Inversion, Norm, Step};
+use crate::searches::{Contender, Searches};
 use crate::trigger::{Backdoor, Trigger};
 
 /// What to scan for.
@@ -24,17 +23,29 @@ pub struct ScanOptions {
     pub rule: Option<Rule>,
     /// Whether to go on where the clean accuracy is near chance.
     pub force: bool,
+    /// Whether to take every class to its end. Otherwise classes that cannot be flagged are dropped, if there are at least
+    /// eight, `config` is [`Config::fast`] for norm 1 or 2, and the rule is the ratio rule with its usual bounds:
+    /// this is what dropping was measured for.
+    pub exhaustive: bool,
 }
 
 impl ScanOptions {
     /// All classes, judged by the ratio rule.
     pub fn new(config: Config) -> Self {
-        ScanOptions { config, classes: None, rule: None, force: false }
+        ScanOptions { config, classes: None, rule: None, force: false, exhaustive: false }
     }
 
     /// How norms are judged.
     pub fn rule(&self) -> Rule {
         self.rule.unwrap_or(Rule::ratio(self.config.norm))
+    }
+
+    fn drops_classes(&self, classifier: &Classifier, classes: usize) -> bool {
+        let [_, height, width] = classifier.image_shape();
+        !self.exhaustive
+            && classes >= elimination::FEWEST_CLASSES
+            && elimination::applies(&self.config, height, width)
+            && self.rule().suspects_no_more_than(Rule::ratio(self.config.norm))
     }
 }
 
@@ -54,8 +65,23 @@ pub struct ClassScan {
     /// The share of clean images outside the class that the trigger sends to it, in 0..=1: of held-out images
     /// if [`Scan::held_out`] is not 0.
     pub attack_success_rate: f64,
+    /// How many images went forward and backward, but for the further looks.
+    pub gradient_samples: u64,
     /// The statistics of the further looks that a suspicious class was given.
     pub further_looks: Vec<Option<f64>>,
+}
+
+/// A class that was dropped because its trigger could not become small enough.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DroppedClass {
+    /// The class.
+    pub target_class: usize,
+    /// How many steps it was given.
+    pub steps: usize,
+    /// How many images went forward and backward.
+    pub gradient_samples: u64,
+    /// Σ|mask| of its best trigger by then; `None` where there was none yet.
+    pub norm_l1: Option<f64>,
 }
 
 /// The result of a scan.
@@ -63,8 +89,10 @@ pub struct ClassScan {
 pub struct Scan {
     /// The conclusion.
     pub detection: Detection,
-    /// The classes that were inverted, in ascending order.
+    /// The classes that were inverted to the end, in ascending order.
     pub classes: Vec<ClassScan>,
+    /// The classes that were dropped before, in ascending order.
+    pub dropped: Vec<DroppedClass>,
     /// The classes that are flagged.
     pub flagged_classes: Vec<usize>,
     /// Median and spread of the statistic.
@@ -101,7 +129,10 @@ impl Scan {
 
 /// Is told how a scan gets on. Calls come from several threads.
 pub trait Observer: Sync {
-    /// The inversion of a class begins; `look` is 0, or the number of the further look.
+    /// A round begins: so many classes are taken to this step.
+    fn round_started(&self, _classes: usize, _steps: usize) {}
+
+    /// The inversion of a class begins or goes on; `look` is 0, or the number of the further look.
     fn class_started(&self, _class: usize, _look: u64) {}
 
     /// A class has taken a step. Breaking off ends the scan with [`Error::Interrupted`].
@@ -109,8 +140,8 @@ pub trait Observer: Sync {
         ControlFlow::Continue(())
     }
 
-    /// The inversion of a class is done.
-    fn class_finished(&self, _inversion: &Inversion, _look: u64) {}
+    /// A class has come to the end of the round.
+    fn class_paused(&self, _class: usize, _look: u64) {}
 }
 
 /// Watches nothing.
@@ -149,19 +180,31 @@ pub fn scan(
     let unseen = if held_out == 0 { working.clone() } else { CleanSet::new(classifier, unseen)? };
 
     let classes = classes_to_scan(classifier, options)?;
-    let jobs: Vec<Job> = classes.iter().map(|&class| Job { class, look: 0 }).collect();
-    let inversions = invert_all(classifier, &working, config, &jobs, observer)?;
-    let norms: Vec<Option<f64>> = inversions.iter().map(|inversion| statistic(config.norm, inversion)).collect();
-    let statistics = Statistics::of(&norms);
+    let mut searches = Searches::new(classifier, &working, config, observer, classes.len())?;
+    let outcome = if options.drops_classes(classifier, classes.len()) {
+        elimination::race(&mut searches, &classes, config)?
+    } else {
+        elimination::finish_all(&mut searches, &classes, config)?
+    };
+    let mut gradient_samples: u64 = outcome.contenders.iter().map(|contender| contender.gradient_samples).sum();
+    let Outcome { contenders, typical } = outcome;
+    let (finished, dropped) = sort_out(contenders);
+    let norms: Vec<Option<f64>> = finished.iter().map(|(inversion, _)| statistic(config.norm, inversion)).collect();
+    let statistics = Statistics::among(&norms, typical.as_deref().unwrap_or(&norms));
 
     let rule = options.rule();
     let suspects = detection::suspicious(&statistics, rule);
-    let further: Vec<Job> = (suspects.iter())
+    let classes: Vec<usize> = finished.iter().map(|(inversion, _)| inversion.target_class).collect();
+    let mut further: Vec<Contender> = (suspects.iter())
         .flat_map(|&i| (1..=FURTHER_LOOKS).map(move |look| (i, look)))
-        .map(|(i, look)| Job { class: classes[i], look })
+        .map(|(i, look)| Contender::new(classes[i], look))
         .collect();
-    let second = invert_all(classifier, &working, config, &further, observer)?;
-    let seen_again: Vec<Option<f64>> = second.iter().map(|inversion| statistic(config.norm, inversion)).collect();
+    if !further.is_empty() {
+        searches.advance(further.iter_mut().collect(), config.steps)?;
+    }
+    gradient_samples += further.iter().map(|contender| contender.gradient_samples).sum::<u64>();
+    let (second, _) = sort_out(further);
+    let seen_again: Vec<Option<f64>> = second.iter().map(|(inversion, _)| statistic(config.norm, inversion)).collect();
     let looks: Vec<FurtherLooks> = (suspects.iter().zip(seen_again.chunks(FURTHER_LOOKS as usize)))
         .map(|(&position, norms)| FurtherLooks {
             position,
@@ -171,9 +214,8 @@ pub fn scan(
 
     let names: Vec<String> = classes.iter().map(|&class| class_label(classifier, class)).collect();
     let detection = within_sight(detection::judge(&statistics, &names, rule, &looks), config.norm);
-    let gradient_samples = inversions.iter().chain(&second).map(|inversion| inversion.gradient_samples).sum();
     let mut scanned = Vec::with_capacity(classes.len());
-    for (i, inversion) in inversions.into_iter().enumerate() {
+    for (i, (inversion, gradient_samples)) in finished.into_iter().enumerate() {
         let looks = suspects.iter().position(|&suspect| suspect == i);
         scanned.push(ClassScan {
             norm_l1: inversion.trigger.norm_l1(),
@@ -181,6 +223,7 @@ pub fn scan(
             ratio: statistics.standings[i].ratio,
             anomaly_index: statistics.standings[i].anomaly_index,
             attack_success_rate: unseen.attack_success_rate(classifier, &inversion.trigger, inversion.target_class)?,
+            gradient_samples,
             further_looks: looks.map_or(Vec::new(), |k| {
                 seen_again[k * FURTHER_LOOKS as usize..(k + 1) * FURTHER_LOOKS as usize].to_vec()
             }),
@@ -191,6 +234,7 @@ pub fn scan(
         flagged_classes: detection.flagged.iter().map(|&i| classes[i]).collect(),
         detection,
         classes: scanned,
+        dropped,
         statistics,
         rule,
         clean_accuracy,
@@ -198,6 +242,25 @@ pub fn scan(
         held_out,
         gradient_samples,
     })
+}
+
+/// What became of `contenders`: the inversions that were finished, with the gradient samples they took, and the classes
+/// that were dropped.
+fn sort_out(contenders: Vec<Contender>) -> (Vec<(Inversion, u64)>, Vec<DroppedClass>) {
+    let (mut finished, mut dropped) = (Vec::new(), Vec::new());
+    for contender in contenders {
+        let (norm_l1, gradient_samples) = (contender.norm(), contender.gradient_samples);
+        match contender.inversion {
+            Some(inversion) => finished.push((inversion, gradient_samples)),
+            None => dropped.push(DroppedClass {
+                target_class: contender.class,
+                steps: contender.steps,
+                gradient_samples,
+                norm_l1,
+            }),
+        }
+    }
+    (finished, dropped)
 }
 
 /// The maximum norm makes triggers faint rather than small, so that under it a patch is no outlier: that none stands out
@@ -260,65 +323,6 @@ fn size(norm: Norm, trigger: &Trigger) -> f64 {
 
 fn statistic(norm: Norm, inversion: &Inversion) -> Option<f64> {
     inversion.converged.then(|| size(norm, &inversion.trigger))
-}
-
-#[derive(Clone, Copy)]
-struct Job {
-    class: usize,
-    look: u64,
-}
-
-/// Inverts all `jobs`, as many side by side as the classifier has threads, each with an objective and threads of its
-/// own. The results are in the order of the jobs.
-fn invert_all(
-    classifier: &Classifier,
-    working: &CleanSet,
-    config: &Config,
-    jobs: &[Job],
-    observer: &dyn Observer,
-) -> Result<Vec<Inversion>> {
-    if jobs.is_empty() {
-        return Ok(Vec::new());
-    }
-    let workers = classifier.threads().clamp(1, jobs.len());
-    let threads = (classifier.threads() / workers).max(1);
-    let next = AtomicUsize::new(0);
-    let results: Mutex<Vec<Option<Result<Inversion>>>> = Mutex::new(jobs.iter().map(|_| None).collect());
-    let work = || -> Result<()> {
-        let mut objective = Objective::new(classifier, config, working.labels.len(), threads)?;
-        loop {
-            let i = next.fetch_add(1, Ordering::Relaxed);
-            let Some(&Job { class, look }) = jobs.get(i) else {
-                return Ok(());
-            };
-            observer.class_started(class, look);
-            let mut observe = |step: &Step| observer.step(class, look, step);
-            let range = classifier.value_range();
-            let result = invert(&mut objective, working, config, range, class, look, &mut observe);
-            match &result {
-                Ok(inversion) => observer.class_finished(inversion, look),
-                // The other workers finish what they have begun and take up nothing more.
-                Err(_) => next.store(jobs.len(), Ordering::Relaxed),
-            }
-            results.lock().unwrap_or_else(PoisonError::into_inner)[i] = Some(result);
-        }
-    };
-    std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        handles.into_iter().try_for_each(|handle| match handle.join() {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic),
-        })
-    })?;
-    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let mut inversions = Vec::with_capacity(jobs.len());
-    for result in results {
-        match result {
-            Some(result) => inversions.push(result?),
-            None => continue,
-        }
-    }
-    Ok(inversions)
 }
 
 #[cfg(test)]

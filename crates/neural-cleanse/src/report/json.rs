@@ -8,11 +8,11 @@ use crate::classifier::Classifier;
 use crate::detection::{Rule, Verdict};
 use crate::error::Result;
 use crate::inversion::Config;
-use crate::scan::{ClassScan, Scan};
+use crate::scan::{ClassScan, DroppedClass, Scan};
 use crate::scores::Scores;
 
 /// The version of the form of `scan.json`; a change that breaks readers raises it.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// `scan.json`: all that a scan has found, and how it was made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,13 +33,14 @@ pub struct ScanReport {
     pub threshold: f64,
     /// How the norms were judged.
     pub rule: Rule,
-    /// The median of the norms of the classes that converged.
+    /// The median of the norms of the classes that converged. Where classes were dropped, their norms count as if they had
+    /// shrunk as those about the median did; of more than 64 classes, a random sample stands for all.
     pub median: Option<f64>,
     /// Their median absolute deviation, times 1.4826.
     pub mad: Option<f64>,
     /// The share of the clean samples that are classified as labelled; null without labels.
     pub clean_accuracy: Option<f64>,
-    /// One entry for each class that was inverted.
+    /// One entry for each class, in ascending order.
     pub classes: Vec<ClassReport>,
     /// Every parameter of the inversion.
     pub parameters: Config,
@@ -64,23 +65,37 @@ pub struct ClassReport {
     pub target_class: usize,
     /// Its name.
     pub name: String,
+    /// How far the class was run.
+    pub state: ClassState,
     /// Whether a trigger was found. The other figures of a class without one are those of its last step.
     pub converged: bool,
-    /// Σ|mask|.
-    pub norm_l1: f64,
-    /// max|mask|.
-    pub norm_inf: f64,
-    /// The norm as a share of the median; null where the class did not converge.
+    /// Σ|mask|; null where a class was dropped before there was a trigger.
+    pub norm_l1: Option<f64>,
+    /// max|mask|; null where the class was dropped.
+    pub norm_inf: Option<f64>,
+    /// The norm as a share of the median; null where the class was dropped or did not converge.
     pub ratio: Option<f64>,
-    /// |norm − median| / (1.4826·MAD); null where the class did not converge or the MAD is 0.
+    /// |norm − median| / (1.4826·MAD); null where the class was dropped or did not converge, or the MAD is 0.
     pub anomaly_index: Option<f64>,
     /// The share of clean images outside the class that the trigger sends to it, on images which the
-    /// inversion did not see if `samples.held_out` is not 0.
-    pub attack_success_rate: f64,
+    /// inversion did not see if `samples.held_out` is not 0; null where the class was dropped.
+    pub attack_success_rate: Option<f64>,
     /// How many steps were taken.
     pub steps: usize,
+    /// How many images went forward and backward, but for the further looks.
+    pub gradient_samples: u64,
     /// The norms that further looks at a suspicious class gave; null for one that did not converge.
     pub further_looks: Vec<Option<f64>>,
+}
+
+/// How far a class was run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClassState {
+    /// To the end of its search.
+    Finished,
+    /// Until it was clear that it cannot be flagged.
+    Dropped,
 }
 
 /// The engine in `scan.json`.
@@ -153,7 +168,7 @@ impl ScanReport {
             median: scan.statistics.median,
             mad: scan.statistics.mad,
             clean_accuracy: scan.clean_accuracy,
-            classes: scan.classes.iter().map(|class| ClassReport::new(class, classifier)).collect(),
+            classes: classes(scan, classifier),
             parameters: config.clone(),
             engine: EngineReport { name: engine.name().to_owned(), version: engine.version() },
             seed: config.seed,
@@ -198,20 +213,47 @@ fn default_opset(model: &onnx_grad::Model) -> i64 {
     model.opsets().into_iter().find(of_onnx).map_or(0, |(_, version)| version)
 }
 
+fn classes(scan: &Scan, classifier: &Classifier) -> Vec<ClassReport> {
+    let finished = scan.classes.iter().map(|class| ClassReport::finished(class, classifier));
+    let dropped = scan.dropped.iter().map(|class| ClassReport::dropped(class, classifier));
+    let mut classes: Vec<ClassReport> = finished.chain(dropped).collect();
+    classes.sort_by_key(|class| class.target_class);
+    classes
+}
+
 impl ClassReport {
-    fn new(class: &ClassScan, classifier: &Classifier) -> Self {
+    fn finished(class: &ClassScan, classifier: &Classifier) -> Self {
         let target_class = class.inversion.target_class;
         ClassReport {
             target_class,
             name: classifier.class_names()[target_class].clone(),
+            state: ClassState::Finished,
             converged: class.inversion.converged,
-            norm_l1: class.norm_l1,
-            norm_inf: class.inversion.trigger.norm_inf(),
+            norm_l1: Some(class.norm_l1),
+            norm_inf: Some(class.inversion.trigger.norm_inf()),
             ratio: class.ratio,
             anomaly_index: class.anomaly_index,
-            attack_success_rate: class.attack_success_rate,
+            attack_success_rate: Some(class.attack_success_rate),
             steps: class.inversion.steps.len(),
+            gradient_samples: class.gradient_samples,
             further_looks: class.further_looks.clone(),
+        }
+    }
+
+    fn dropped(class: &DroppedClass, classifier: &Classifier) -> Self {
+        ClassReport {
+            target_class: class.target_class,
+            name: classifier.class_names()[class.target_class].clone(),
+            state: ClassState::Dropped,
+            converged: class.norm_l1.is_some(),
+            norm_l1: class.norm_l1,
+            norm_inf: None,
+            ratio: None,
+            anomaly_index: None,
+            attack_success_rate: None,
+            steps: class.steps,
+            gradient_samples: class.gradient_samples,
+            further_looks: Vec::new(),
         }
     }
 }

@@ -6,6 +6,8 @@ mod json;
 mod mitigation;
 mod picture;
 
-pub use json::{ClassReport, EngineReport, ModelReport, Quantised, SCHEMA_VERSION, SamplesReport, ScanReport};
+pub use json::{
+    ClassReport, ClassState, EngineReport, ModelReport, Quantised, SCHEMA_VERSION, SamplesReport, ScanReport,
+};
 pub use mitigation::{MITIGATION_SCHEMA_VERSION, MitigationReport, ScanSummary, Verification};
 pub use picture::{trigger_picture, write_trigger_picture};
