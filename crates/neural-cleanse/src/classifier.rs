@@ -32,6 +32,23 @@ pub struct ClassifierOptions {
 ///
 /// Images are `[N, C, H, W]` of raw pixel values throughout. What comes out are *logits*, also
 /// where the model itself ends in a Softmax.
+///
+/// ```
+/// # use std::sync::Arc;
+/// use neural_cleanse::classifier::classes_of;
+/// use neural_cleanse::{Classifier, ClassifierOptions, Model, Preprocessing, engine::Rten};
+///
+/// # fn main() -> neural_cleanse::Result<()> {
+/// # let path = "../../fixtures/fmnist_clean.onnx";
+/// let preprocessing = Preprocessing { scale: 1.0 / 255.0, mean: vec![0.2860], std: vec![0.3530] };
+/// let options = ClassifierOptions { preprocessing, ..ClassifierOptions::default() };
+/// let classifier = Classifier::new(Model::read(path)?, options, Arc::new(Rten), 2)?;
+/// assert_eq!((classifier.image_shape(), classifier.classes()), ([1, 28, 28], 10));
+/// let logits = classifier.predict(ndarray::Array4::zeros((3, 1, 28, 28)).view())?;
+/// assert_eq!(classes_of(&logits).len(), 3);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Classifier {
     network: Network,
     interface: InterfaceOptions,

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::inversion::Norm;
 
 /// What a scan concludes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Some class has a trigger that is far smaller than those of the others.
@@ -29,7 +30,7 @@ impl fmt::Display for Verdict {
 }
 
 /// How norms are judged.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "name", rename_all = "snake_case")]
 pub enum Rule {
     /// By the share of the median that a class's norm is.
@@ -88,6 +89,15 @@ pub struct Standing {
 }
 
 /// Median, spread and the standing of each class.
+///
+/// ```
+/// use neural_cleanse::detection::Statistics;
+///
+/// let statistics = Statistics::of(&[Some(70.0), Some(8.0), Some(80.0), None, Some(90.0)]);
+/// assert_eq!(statistics.median, Some(75.0));
+/// assert!(statistics.standings[1].ratio < Some(0.2));
+/// assert_eq!(statistics.standings[3].ratio, None);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Statistics {
     /// The median of the norms of the classes that converged; `None` if none did.

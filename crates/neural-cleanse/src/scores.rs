@@ -5,7 +5,7 @@ use onnx_grad::{Graph, Node, simplify};
 use crate::error::Result;
 
 /// What a model gives for each class.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Scores {
     /// Any numbers, taken as they are.

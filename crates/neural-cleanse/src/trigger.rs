@@ -9,6 +9,19 @@ use crate::files::write_beside;
 /// A trigger: where an image is changed, and to what.
 ///
 /// Applied to an image `x` of raw pixel values it gives `(1 − mask)·x + mask·pattern`.
+///
+/// ```
+/// use ndarray::{Array4, array};
+/// use neural_cleanse::Trigger;
+///
+/// # fn main() -> neural_cleanse::Result<()> {
+/// let trigger = Trigger::new(array![[[1.0, 0.5, 0.0]]], array![[[255.0, 255.0, 255.0]]])?;
+/// let stamped = trigger.apply(Array4::zeros((1, 1, 1, 3)).view())?;
+/// assert_eq!(stamped, array![[[[255.0, 127.5, 0.0]]]]);
+/// assert_eq!(trigger.norm_l1(), 1.5);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trigger {
     /// Opacity, `[1, H, W]` (shared by the channels) or `[C, H, W]`, in 0..=1.

@@ -80,6 +80,22 @@ impl Node {
 /// A static-shaped, single-opset ONNX graph: nodes in topological order, constants, and the
 /// type of every value. Whatever is appended is checked and its type inferred at once, so a
 /// `Graph` is well-typed at all times.
+///
+/// ```
+/// use onnx_grad::{ElementType, Graph, ValueType, differentiate};
+///
+/// # fn main() -> onnx_grad::Result<()> {
+/// let mut graph = Graph::new();
+/// graph.add_input("x", ValueType::new(ElementType::F32, [2, 3]))?;
+/// let y = graph.apply("Tanh", &["x"], ())?;
+/// graph.add_output(&y)?;
+/// let gradients = differentiate(&graph, &[&y], &["x"])?;
+/// assert_eq!(gradients.graph.shape(&gradients.names[0])?, [2, 3]);
+/// let onnx: Vec<u8> = gradients.graph.to_model_bytes("tanh and its gradient")?;
+/// # assert!(!onnx.is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Graph {
     inputs: Vec<String>,

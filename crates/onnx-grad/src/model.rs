@@ -15,6 +15,17 @@ const MAX_BYTES: u64 = i32::MAX as u64;
 
 /// An ONNX model with everything that its file holds. What is read and written again without a
 /// change is equal; a repair changes initializers and nothing else.
+///
+/// ```
+/// use onnx_grad::Model;
+///
+/// # fn main() -> onnx_grad::Result<()> {
+/// # let path = "../../fixtures/fmnist_clean.onnx";
+/// let model = Model::read(path)?;
+/// assert_eq!(Model::from_bytes(&model.to_bytes())?, model);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Model {
     pub(crate) proto: ModelProto,

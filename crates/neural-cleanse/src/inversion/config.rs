@@ -1,9 +1,10 @@
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Norm;
 
 /// How the weight of the mask's norm begins.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StartCost {
     /// At 0, until `patience` steps in a row have succeeded (the paper's released code).
@@ -17,7 +18,7 @@ pub enum StartCost {
 /// Names and defaults are those of the documented `NeuralCleanse.__call__`; the fields which
 /// that page lacks come last. [`Config::default`] is that page, [`Config::fast`] a schedule which
 /// reaches the same verdicts with a sixtieth of the work.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Config {
     /// The largest number of steps for a class. A step is `batches_per_step` minibatches, after
     /// which the cost schedule looks at the attack success rate.
@@ -83,6 +84,15 @@ impl Config {
     ///
     /// The start cost is set for images of about 28×28 pixels and is scaled to `height`×`width` so
     /// that a mask which covers the same share of the image weighs the same.
+    ///
+    /// ```
+    /// use neural_cleanse::{Config, Norm};
+    ///
+    /// let config = Config { seed: 7, ..Config::fast(Norm::L1, 32, 32) };
+    /// assert_eq!(config.validate(), Ok(()));
+    /// let none = Config { steps: 0, ..config };
+    /// assert_eq!(none.validate(), Err("steps must be at least 1".to_owned()));
+    /// ```
     pub fn fast(norm: Norm, height: usize, width: usize) -> Self {
         let side_ratio = 28.0 / ((height * width) as f64).sqrt();
         let init_cost = match norm {

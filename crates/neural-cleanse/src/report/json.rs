@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::document;
@@ -15,9 +16,10 @@ use crate::scores::Scores;
 pub const SCHEMA_VERSION: u32 = 2;
 
 /// `scan.json`: all that a scan has found, and how it was made.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ScanReport {
     /// [`SCHEMA_VERSION`].
+    #[schemars(extend("const" = SCHEMA_VERSION))]
     pub schema_version: u32,
     /// The conclusion.
     pub verdict: Verdict,
@@ -59,7 +61,7 @@ pub struct ScanReport {
 }
 
 /// One class in `scan.json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ClassReport {
     /// The class.
     pub target_class: usize,
@@ -89,7 +91,7 @@ pub struct ClassReport {
 }
 
 /// How far a class was run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClassState {
     /// To the end of its search.
@@ -99,7 +101,7 @@ pub enum ClassState {
 }
 
 /// The engine in `scan.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EngineReport {
     /// Its name.
     pub name: String,
@@ -108,7 +110,7 @@ pub struct EngineReport {
 }
 
 /// The model in `scan.json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelReport {
     /// As it was given.
     pub path: String,
@@ -133,7 +135,7 @@ pub struct ModelReport {
 }
 
 /// How a quantised model was differentiated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Quantised {
     /// As if it did not round.
@@ -141,7 +143,7 @@ pub enum Quantised {
 }
 
 /// The samples in `scan.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SamplesReport {
     /// How many images the inversion worked on.
     pub working: usize,
@@ -198,6 +200,19 @@ impl ScanReport {
     ///
     /// # Errors
     /// If the file cannot be read, or is not a report of this [`SCHEMA_VERSION`].
+    ///
+    /// ```no_run
+    /// use std::path::Path;
+    /// use neural_cleanse::report::ScanReport;
+    ///
+    /// # fn main() -> neural_cleanse::Result<()> {
+    /// let report = ScanReport::read(Path::new("model-scan/scan.json"))?;
+    /// for class in report.classes.iter().filter(|class| report.flagged_classes.contains(&class.target_class)) {
+    ///     println!("{}: norm {:.1}", class.label(), class.norm_l1);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn read(path: &Path) -> Result<Self> {
         document::read(path, "the report of a scan", SCHEMA_VERSION)
     }
@@ -222,6 +237,12 @@ fn classes(scan: &Scan, classifier: &Classifier) -> Vec<ClassReport> {
 }
 
 impl ClassReport {
+    /// The class by its number and, if it has one, its name.
+    pub fn label(&self) -> String {
+        let number = self.target_class.to_string();
+        if self.name.is_empty() || self.name == number { number } else { format!("{number} · {}", self.name) }
+    }
+
     fn finished(class: &ClassScan, classifier: &Classifier) -> Self {
         let target_class = class.inversion.target_class;
         ClassReport {

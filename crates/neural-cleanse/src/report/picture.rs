@@ -1,4 +1,4 @@
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 
 use image::{Rgb, RgbImage, imageops};
@@ -9,7 +9,7 @@ use crate::files::write_beside;
 use crate::trigger::Trigger;
 
 /// Pictures are enlarged so that the side of each panel has at least this many pixels.
-const PANEL: usize = 160;
+const PANEL: u32 = 160;
 
 /// The width of the white line between panels.
 const GAP: u32 = 4;
@@ -18,12 +18,10 @@ const GAP: u32 = 4;
 /// it, side by side. `range` is that of the pixel values.
 pub fn trigger_picture(trigger: &Trigger, sample: ArrayView3<'_, f32>, range: (f32, f32)) -> Result<RgbImage> {
     let stamped = trigger.apply(sample.insert_axis(Axis(0)))?.index_axis_move(Axis(0), 0);
-    let black = Array3::from_elem(trigger.pattern.raw_dim(), range.0);
-    let shown = trigger.apply(black.view().insert_axis(Axis(0)))?.index_axis_move(Axis(0), 0);
     let panels = [
         panel(trigger.mask.view(), (0.0, 1.0)),
         panel(trigger.pattern.view(), range),
-        panel(shown.view(), range),
+        panel(on_black(trigger, range)?.view(), range),
         panel(stamped.view(), range),
     ];
     let (width, height) = panels[0].dimensions();
@@ -43,27 +41,39 @@ pub fn write_trigger_picture(
     range: (f32, f32),
 ) -> Result<()> {
     let picture = trigger_picture(trigger, sample, range)?;
-    write_beside(path, |mut file| {
-        let mut bytes = Vec::new();
-        picture
-            .write_to(&mut std::io::Cursor::new(&mut bytes), image::ImageFormat::Png)
-            .map_err(std::io::Error::other)?;
-        file.write_all(&bytes)
-    })
+    write_beside(path, |mut file| file.write_all(&png(&picture)?))
 }
 
-/// One image, grey if it has one channel and otherwise its first three as red, green and blue, enlarged by
-/// a whole factor.
-fn panel(values: ArrayView3<'_, f32>, (low, high): (f32, f32)) -> RgbImage {
+/// `picture` as a PNG file.
+pub(super) fn png(picture: &RgbImage) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    picture.write_to(&mut io::Cursor::new(&mut bytes), image::ImageFormat::Png).map_err(io::Error::other)?;
+    Ok(bytes)
+}
+
+/// `trigger` on black: the pattern where the mask shows it.
+pub(super) fn on_black(trigger: &Trigger, range: (f32, f32)) -> Result<Array3<f32>> {
+    let black = Array3::from_elem(trigger.pattern.raw_dim(), range.0);
+    Ok(trigger.apply(black.view().insert_axis(Axis(0)))?.index_axis_move(Axis(0), 0))
+}
+
+/// One image `[C, H, W]`, grey if it has one channel and otherwise its first three as red, green and blue.
+pub(super) fn rgb(values: ArrayView3<'_, f32>, (low, high): (f32, f32)) -> RgbImage {
     let [channels, height, width] = [0, 1, 2].map(|axis| values.len_of(Axis(axis)));
     let byte = |value: f32| ((value - low) / (high - low) * 255.0).round().clamp(0.0, 255.0) as u8;
     let pixel = |x: u32, y: u32| {
         let channel = |c: usize| byte(values[[if channels < 3 { 0 } else { c }, y as usize, x as usize]]);
         Rgb([channel(0), channel(1), channel(2)])
     };
-    let image = RgbImage::from_fn(width as u32, height as u32, pixel);
-    let factor = PANEL.div_ceil(width.max(height).max(1)) as u32;
-    imageops::resize(&image, width as u32 * factor, height as u32 * factor, imageops::FilterType::Nearest)
+    RgbImage::from_fn(width as u32, height as u32, pixel)
+}
+
+/// [`rgb`], enlarged by a whole factor.
+fn panel(values: ArrayView3<'_, f32>, range: (f32, f32)) -> RgbImage {
+    let image = rgb(values, range);
+    let (width, height) = image.dimensions();
+    let factor = PANEL.div_ceil(width.max(height).max(1));
+    imageops::resize(&image, width * factor, height * factor, imageops::FilterType::Nearest)
 }
 
 #[cfg(test)]
