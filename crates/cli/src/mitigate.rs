@@ -10,14 +10,15 @@ use neural_cleanse::data::{Picked, Samples};
 use neural_cleanse::mitigation::{
     Backdoor, Filtering, Layers, Mitigation, Optimiser, Pruning, Repair, Unlearning, embed_filter, mitigate,
 };
-use neural_cleanse::report::{MitigationReport, ScanReport, Verification};
+use neural_cleanse::report::{MitigationPage, MitigationReport, ScanReport, Verification};
 use neural_cleanse::scan::HELD_OUT_PART;
 use neural_cleanse::{Classifier, CleanSet, Config, Norm, ScanOptions, Trigger};
 
+use crate::command_line::command_line;
 use crate::options::{DataArguments, ModelArguments};
 use crate::progress::{Interrupt, Progress};
 use crate::scan::trigger_path;
-use crate::table;
+use crate::{log, table};
 
 /// Repair a backdoored model: by unlearning, pruning or filtering, or several in the order given.
 ///
@@ -38,7 +39,7 @@ pub struct MitigateArguments {
     #[arg(long, value_enum, value_delimiter = ',', required = true)]
     method: Vec<Method>,
 
-    /// Where the repaired model goes; mitigation.json is written beside it
+    /// Where the repaired model goes; mitigation.json and mitigation.html are written beside it
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 
@@ -174,7 +175,8 @@ pub fn run(arguments: &MitigateArguments) -> anyhow::Result<ExitCode> {
 
     let working_set = CleanSet::new(&classifier, working.clone())?;
     let unseen = CleanSet::new(&classifier, unseen)?;
-    let bar = ProgressBar::new(100).with_style(ProgressStyle::with_template("{msg:<28} [{bar:30}] {percent} %")?);
+    let bar = ProgressBar::with_draw_target(Some(100), log::bars())
+        .with_style(ProgressStyle::with_template("{msg:<28} [{bar:30}] {percent} %")?);
     let repair = mitigate(
         &classifier,
         &backdoors,
@@ -194,7 +196,7 @@ pub fn run(arguments: &MitigateArguments) -> anyhow::Result<ExitCode> {
     println!("{}", table::of_repair(&repair, &targets));
     let drop = 100.0 * repair.accuracy_drop();
     if exceeds(drop, arguments.max_accuracy_drop) {
-        eprintln!(
+        tracing::error!(
             "refused: clean accuracy would fall by {drop:.1} points, more than the {} that --max-accuracy-drop allows; nothing is written",
             arguments.max_accuracy_drop
         );
@@ -330,7 +332,10 @@ impl MitigateArguments {
         }
         let path = self.out_folder().join("mitigation.json");
         report.write(&path)?;
-        writeln!(std::io::stdout(), "written: {} and {}", self.out.display(), path.display())?;
+        let page = path.with_extension("html");
+        let (given, repaired) = (self.model.model.to_string_lossy(), self.out.to_string_lossy());
+        MitigationPage::new(&report, &given, &repaired, &command_line()).write(&page)?;
+        writeln!(std::io::stdout(), "written: {repaired}, {} and {}", path.display(), page.display())?;
         Ok(())
     }
 }

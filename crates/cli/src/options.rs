@@ -177,7 +177,7 @@ impl ModelArguments {
             class_names: card.class_names,
         };
         let selected = engine::select(self.engine.engine, self.engine.engine_library.as_deref())?;
-        eprintln!("{}", selected.reason);
+        tracing::info!("{}", selected.reason);
         let threads = match self.engine.threads {
             Some(0) => anyhow::bail!("--threads must be at least 1"),
             Some(threads) => threads,
@@ -226,8 +226,8 @@ impl DataArguments {
         let [channels, height, width] = classifier.image_shape();
         let resizing = model.resizing()?;
         if let Some((high, wide)) = resizing.result().filter(|size| *size != (height, width)) {
-            eprintln!(
-                "note: images are made {high}x{wide} and then {height}x{width} (height x width), the model's size"
+            tracing::warn!(
+                "images are made {high}x{wide} and then {height}x{width} (height x width), the model's size"
             );
         }
         let wanted = Wanted {
@@ -239,7 +239,7 @@ impl DataArguments {
         };
         let samples = data::load(&self.data, self.labels.as_deref(), &wanted)?;
         for note in &samples.notes {
-            eprintln!("note: {note}");
+            tracing::warn!("{note}");
         }
         Ok(samples)
     }

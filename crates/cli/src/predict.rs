@@ -9,6 +9,7 @@ use neural_cleanse::classifier::classes_of;
 use neural_cleanse::report::MitigationReport;
 use serde_json::json;
 
+use crate::csv;
 use crate::options::{DataArguments, ModelArguments};
 
 /// Classify inputs, one line each; inputs that a filter rejects are predicted as `abstain`.
@@ -77,7 +78,12 @@ fn write_line(
     match (format, prediction) {
         (Format::Csv, None) => writeln!(out, "{sample},abstain,,"),
         (Format::Csv, Some((class, probability))) => {
-            writeln!(out, "{sample},{class},{},{probability:.6}", quoted(&classifier.class_names()[class]))
+            let numbers = [sample.to_string(), class.to_string(), format!("{probability:.6}")];
+            let [sample, prediction, probability] = &numbers;
+            csv::write_line(
+                out,
+                [sample, prediction, &classifier.class_names()[class], probability].map(String::as_str),
+            )
         }
         (Format::Jsonl, None) => writeln!(out, "{}", json!({"sample": sample, "prediction": "abstain"})),
         (Format::Jsonl, Some((class, probability))) => {
@@ -94,13 +100,4 @@ fn write_line(
 fn probability(logits: ArrayView1<'_, f32>, class: usize) -> f64 {
     let total: f64 = logits.iter().map(|&logit| f64::from(logit - logits[class]).exp()).sum();
     1.0 / total
-}
-
-/// A field of CSV (RFC 4180): in quotes if it has to be.
-fn quoted(field: &str) -> String {
-    if field.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", field.replace('"', "\"\""))
-    } else {
-        field.to_owned()
-    }
 }

@@ -7,6 +7,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use neural_cleanse::inversion::Step;
 use neural_cleanse::scan::Observer;
 
+use crate::log;
+
 /// Whether Ctrl-C was pressed.
 #[derive(Clone)]
 pub struct Interrupt(Arc<AtomicBool>);
@@ -32,6 +34,7 @@ pub struct Progress {
     bars: MultiProgress,
     round: ProgressBar,
     by_class: Mutex<HashMap<(usize, u64), ProgressBar>>,
+    latest: Mutex<HashMap<(usize, u64), Step>>,
     steps: AtomicU64,
     interrupt: Interrupt,
 }
@@ -39,10 +42,10 @@ pub struct Progress {
 impl Progress {
     /// Progress of a scan before its first round.
     pub fn new(interrupt: Interrupt) -> anyhow::Result<Self> {
-        let bars = MultiProgress::new();
+        let bars = MultiProgress::with_draw_target(log::bars());
         let style = ProgressStyle::with_template("{msg:<28} [{bar:30}] {pos}/{len} classes, {elapsed}, {eta} left")?;
         let round = bars.add(ProgressBar::new(0).with_style(style).with_message("scan"));
-        Ok(Progress { bars, round, by_class: Mutex::default(), steps: AtomicU64::new(0), interrupt })
+        Ok(Progress { bars, round, by_class: Mutex::default(), latest: Mutex::default(), steps: AtomicU64::new(0), interrupt })
     }
 
     /// Takes the bars away.
@@ -75,10 +78,23 @@ impl Observer for Progress {
             bar.set_message(format!("ASR {:.2}, norm {:.2}", step.attack_success_rate, step.norm));
             bar.set_position(step.step as u64);
         }
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner).insert((class, look), *step);
         if self.interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     fn class_paused(&self, class: usize, look: u64) {
+        if let Some(step) = self.latest.lock().unwrap_or_else(PoisonError::into_inner).remove(&(class, look)) {
+            let Step { step, attack_success_rate, norm, .. } = step;
+            tracing::debug!(
+                class,
+                look,
+                step,
+                attack_success_rate,
+                norm,
+                "class {class}, look {}: step {step}, ASR {attack_success_rate:.2}, norm {norm:.2}",
+                look + 1
+            );
+        }
         if let Some(bar) = self.by_class.lock().unwrap_or_else(PoisonError::into_inner).remove(&(class, look)) {
             bar.finish_and_clear();
             self.bars.remove(&bar);

@@ -7,10 +7,11 @@ use anyhow::Context;
 use clap::{ArgAction, Args, ValueEnum};
 use ndarray::Axis;
 use neural_cleanse::data::Picked;
-use neural_cleanse::report::{ScanReport, write_trigger_picture};
+use neural_cleanse::report::{Evidence, ScanPage, ScanReport, write_sarif, write_trigger_picture};
 use neural_cleanse::{Classifier, CleanSet, Config, Inversion, Norm, Rule, ScanOptions, Verdict};
 use sha2::{Digest, Sha256};
 
+use crate::command_line::command_line;
 use crate::options::{DataArguments, ModelArguments};
 use crate::progress::{Interrupt, Progress};
 use crate::table;
@@ -30,13 +31,17 @@ pub struct ScanArguments {
     #[arg(long, value_name = "N", default_value_t = 1000, help_heading = "Samples")]
     samples: usize,
 
-    /// Where scan.json and the triggers go [default: the model's name with -scan, in the current folder]
+    /// Where report.html, scan.json and the triggers go [default: the model's name with -scan, in the current folder]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
     /// Print scan.json instead of the table
     #[arg(long)]
     json: bool,
+
+    /// Write the findings as SARIF 2.1.0, too, for code-scanning pages
+    #[arg(long, value_name = "FILE")]
+    sarif: Option<PathBuf>,
 
     /// Go on where the clean accuracy is near chance
     #[arg(long)]
@@ -203,7 +208,13 @@ pub fn run(arguments: &ScanArguments) -> anyhow::Result<ExitCode> {
         trigger.write_npz(&path.with_extension("npz"))?;
         write_trigger_picture(&path.with_extension("png"), trigger, sample, classifier.value_range())?;
     }
+    let evidence = Evidence::gather(&scan, &classifier, &clean)?;
+    let command = command_line();
+    ScanPage::new(&report, &evidence, classifier.value_range(), &command)?.write(&out.join("report.html"))?;
     report.write(&out.join("scan.json"))?;
+    if let Some(path) = &arguments.sarif {
+        write_sarif(path, &report)?;
+    }
     print(&report, &out, arguments.json)?;
     Ok(ExitCode::from(match report.verdict {
         Verdict::Clean => 0,
@@ -318,10 +329,10 @@ fn print(report: &ScanReport, out: &Path, json: bool) -> anyhow::Result<()> {
     writeln!(stdout, "reason: {}", report.reason)?;
     writeln!(
         stdout,
-        "{} gradient samples in {:.1} s; written to {}",
+        "{} gradient samples in {:.1} s; open {}",
         report.gradient_samples,
         report.seconds,
-        out.display()
+        out.join("report.html").display()
     )?;
     Ok(())
 }

@@ -1,13 +1,12 @@
 use comfy_table::{CellAlignment, Table, TableComponent, presets};
 use neural_cleanse::mitigation::{Measurement, Repair};
-use neural_cleanse::report::{ClassState, ScanReport};
+use neural_cleanse::report::{ClassReport, ClassState, Comparison, ScanReport, Summary};
 
 /// One line a class: number, name, norm, ratio, anomaly index, attack success rate, steps and state.
 pub fn of_classes(report: &ScanReport) -> Table {
     let mut table = plain();
     table.set_header(["class", "name", "L1 norm", "÷ median", "anomaly index", "ASR", "steps", "state"]);
     for class in &report.classes {
-        let number = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.2}"));
         let state = match (class.state, class.converged) {
             _ if report.flagged_classes.contains(&class.target_class) => "FLAGGED",
             (ClassState::Dropped, _) => "dropped",
@@ -54,6 +53,61 @@ pub fn of_repair(repair: &Repair, targets: &[usize]) -> Table {
     }
     align_right(&mut table, 1..targets.len() + 5);
     table
+}
+
+/// One line a model: verdict, smallest ratio, anomaly index, flagged classes and reason.
+pub fn of_models(summary: &Summary) -> Table {
+    let mut table = plain();
+    table.set_header(["model", "verdict", "÷ median", "anomaly index", "flagged", "reason"]);
+    for model in &summary.models {
+        let flagged: Vec<String> = model.flagged_classes.iter().map(usize::to_string).collect();
+        table.add_row([
+            model.model.clone(),
+            model.outcome(),
+            number(model.ratio),
+            number(model.anomaly_index),
+            flagged.join(", "),
+            model.reason.clone(),
+        ]);
+    }
+    align_right(&mut table, [2, 3]);
+    table
+}
+
+/// One line a class: norm, ratio and attack success rate in both scans.
+pub fn of_comparison(comparison: &Comparison) -> Table {
+    let mut table = plain();
+    table.set_header([
+        "class",
+        "name",
+        "L1 norm: 1st",
+        "2nd",
+        "÷ median: 1st",
+        "2nd",
+        "ASR: 1st",
+        "2nd",
+        "flagged: 1st",
+        "2nd",
+    ]);
+    for class in &comparison.classes {
+        let named = class.first.as_ref().or(class.second.as_ref());
+        let mut row = vec![class.target_class.to_string(), named.map_or(String::new(), |class| class.name.clone())];
+        let figures: [fn(&ClassReport) -> Option<f64>; 3] =
+            [|class| class.norm_l1, |class| class.ratio, |class| class.attack_success_rate];
+        for figure in figures {
+            row.extend([&class.first, &class.second].map(|class| number(class.as_ref().and_then(figure))));
+        }
+        let flagged = [&comparison.first, &comparison.second]
+            .map(|scan| if scan.flagged_classes.contains(&class.target_class) { "FLAGGED" } else { "" }.to_owned());
+        row.extend(flagged);
+        table.add_row(row);
+    }
+    align_right(&mut table, [0, 2, 3, 4, 5, 6, 7]);
+    table
+}
+
+fn number(value: Option<f64>) -> String {
+    value.map_or("–".to_owned(), |value| format!("{value:.2}"))
 }
 
 fn plain() -> Table {
