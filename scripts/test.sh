@@ -16,4 +16,5 @@ else
     cargo test --release --workspace --lib --bins --tests
 fi
 cargo test --release --workspace --doc
-pytest --quiet tests
+# -rs: what is skipped, such as pages where there is no Chromium, and why.
+pytest --quiet -rs tests
