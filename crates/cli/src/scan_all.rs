@@ -215,7 +215,7 @@ mod tests {
             std::fs::write(root.path().join(file), "").unwrap();
         }
         let folders = |path: &Path| jobs(path).unwrap().into_iter().map(|job| job.folder).collect::<Vec<_>>();
-        assert_eq!(folders(root.path()), ["a", "a/b/c", "model_002"].map(PathBuf::from));
+        assert_eq!(folders(root.path()), ["a/b/c", "model_001", "a"].map(PathBuf::from));
 
         let list = root.path().join("list.txt");
         std::fs::write(&list, "a.onnx\n\n../elsewhere.onnx\n").unwrap();
