@@ -45,7 +45,14 @@ impl Progress {
         let bars = MultiProgress::with_draw_target(log::bars());
         let style = ProgressStyle::with_template("{msg:<28} [{bar:30}] {pos}/{len} classes, {elapsed}, {eta} left")?;
         let round = bars.add(ProgressBar::new(0).with_style(style).with_message("scan"));
-        Ok(Progress { bars, round, by_class: Mutex::default(), latest: Mutex::default(), steps: AtomicU64::new(0), interrupt })
+        Ok(Progress {
+            bars,
+            round,
+            by_class: Mutex::default(),
+            latest: Mutex::default(),
+            steps: AtomicU64::new(0),
+            interrupt,
+        })
     }
 
     /// Takes the bars away.
