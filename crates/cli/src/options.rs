@@ -74,7 +74,7 @@ enum Resample {
 /// What runs the model.
 #[derive(Args)]
 pub struct EngineArguments {
-    /// What runs the model: auto (the fastest that is installed), rten or onnxruntime
+    /// What runs the model: auto (the fastest that is installed), rten, onnxruntime or openvino
     #[arg(long, default_value = "auto", value_name = "NAME", help_heading = "Engine")]
     engine: EngineChoice,
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::thread;
 
 use ndarray::{Array4, ArrayD, array};
-use neural_cleanse::engine::{Engine, EngineChoice, EngineError, OnnxRuntime, Rten, Session, select};
+use neural_cleanse::engine::{
+    Engine, EngineChoice, EngineError, OnnxRuntime, OpenVino, Precision, Rten, Session, select,
+};
 
 const ARITHMETIC: &[u8] = include_bytes!("models/arithmetic.onnx");
 const NETWORK: &[u8] = include_bytes!("models/network.onnx");
@@ -14,6 +16,10 @@ fn engines() -> Vec<Arc<dyn Engine>> {
     match OnnxRuntime::load(None) {
         Ok(engine) => engines.push(Arc::new(engine)),
         Err(error) => eprintln!("skipped: onnxruntime: {error}"),
+    }
+    match OpenVino::load(None) {
+        Ok(engine) => engines.push(Arc::new(engine)),
+        Err(error) => eprintln!("skipped: openvino: {error}"),
     }
     engines
 }
@@ -187,19 +193,45 @@ fn a_run_lets_no_other_rayon_job_start_on_its_thread() {
 }
 
 #[test]
-fn auto_takes_onnxruntime_where_it_is_installed() {
+fn auto_takes_the_fastest_that_is_installed() {
     let selected = select(EngineChoice::Auto, None).expect("an engine");
-    match OnnxRuntime::load(None) {
-        Ok(engine) => {
+    let reason = match (OpenVino::load(None), OnnxRuntime::load(None)) {
+        (Ok(engine), _) => {
             let library = engine.library().display();
-            assert_eq!(
-                selected.reason,
-                format!("engine onnxruntime {} ({library}): installed and faster than rten", engine.version())
-            );
+            format!("engine openvino {} ({library}): installed and the fastest", engine.version())
         }
-        Err(error) => {
-            eprintln!("skipped: onnxruntime: {error}");
-            assert_eq!(selected.engine.name(), "rten");
+        (Err(error), Ok(engine)) => {
+            eprintln!("skipped: openvino: {error}");
+            let library = engine.library().display();
+            format!("engine onnxruntime {} ({library}): installed and faster than rten", engine.version())
+        }
+        (Err(error), Err(_)) => {
+            eprintln!("skipped: openvino and onnxruntime: {error}");
+            format!("engine rten {}: neither OpenVINO nor ONNX Runtime was found", Rten.version())
+        }
+    };
+    assert_eq!(selected.reason, reason);
+}
+
+#[test]
+fn only_openvino_computes_in_bf16_and_comes_close() {
+    let reference = logits(compile(&Rten, NETWORK, 1).as_mut());
+    for engine in engines() {
+        match engine.with_precision(Precision::Bf16) {
+            Ok(reduced) => {
+                assert_eq!(reduced.name(), "openvino");
+                let found = logits(compile(reduced.as_ref(), NETWORK, 1).as_mut());
+                assert_ne!(found, logits(compile(engine.as_ref(), NETWORK, 1).as_mut()), "nothing was reduced");
+                let largest = reference.iter().map(|&bits| f32::from_bits(bits).abs()).fold(0.0, f32::max);
+                for (bits, expected) in found.iter().zip(&reference) {
+                    let (logit, expected) = (f32::from_bits(*bits), f32::from_bits(*expected));
+                    assert!((logit - expected).abs() < 0.03 * largest, "{logit} for {expected}");
+                }
+            }
+            Err(error) if engine.name() == "openvino" => eprintln!("skipped: {error}"),
+            Err(error) => {
+                assert_eq!(error.to_string(), format!("{} cannot compute in bf16: only openvino can", engine.name()))
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use super::Precision;
+
 /// What an engine, or the choice of one, can fail with.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -59,17 +61,25 @@ pub enum EngineError {
     },
     /// No shared library of the engine was found.
     #[error(
-        "no ONNX Runtime library was found; looked in {}. Install it with `pip install onnxruntime`, or name the \
-         library file or set ORT_DYLIB_PATH",
+        "no {runtime} library was found; looked in {}. Install it with `pip install {package}`, or name the \
+         library file or set {variable}",
         searched(.looked_in)
     )]
     LibraryNotFound {
+        /// The engine's own name.
+        runtime: &'static str,
+        /// The Python package that contains the library.
+        package: &'static str,
+        /// The environment variable that may name the library.
+        variable: &'static str,
         /// The directories that were searched.
         looked_in: Vec<PathBuf>,
     },
     /// A shared library was found and cannot be used.
-    #[error("the ONNX Runtime library {} ({origin}) cannot be used: {reason}", .path.display())]
+    #[error("the {runtime} library {} ({origin}) cannot be used: {reason}", .path.display())]
     Library {
+        /// The engine's own name.
+        runtime: &'static str,
         /// The library file.
         path: PathBuf,
         /// How the library was found.
@@ -77,8 +87,24 @@ pub enum EngineError {
         /// Why it cannot be used.
         reason: String,
     },
+    /// The engine does not compute in this precision.
+    #[error("{engine} cannot compute in {precision}: {reason}")]
+    Precision {
+        /// [`Engine::name`](super::Engine::name).
+        engine: &'static str,
+        /// What was asked for.
+        precision: Precision,
+        /// Why not, and what does.
+        reason: &'static str,
+    },
+    /// A name that is no precision's.
+    #[error("there is no precision `{name}`; the precisions are f32 and bf16")]
+    UnknownPrecision {
+        /// The name that was given.
+        name: String,
+    },
     /// A name that is no engine's.
-    #[error("there is no engine `{name}`; the engines are auto, rten and onnxruntime")]
+    #[error("there is no engine `{name}`; the engines are auto, rten, onnxruntime and openvino")]
     UnknownEngine {
         /// The name that was given.
         name: String,

@@ -1,4 +1,4 @@
-//! Where the ONNX Runtime library may be. Nothing is run to find it, and nothing is
+//! Where the shared library of an engine may be. Nothing is run to find it, and nothing is
 //! looked for in or under the current directory, which may be as untrusted as the model.
 
 use std::collections::HashSet;
@@ -9,7 +9,75 @@ use std::path::{Path, PathBuf};
 
 use super::EngineError;
 
-/// A file that should be the ONNX Runtime library.
+/// An engine that is not built in but loaded.
+pub(super) struct Runtime {
+    /// Its own name: `ONNX Runtime`.
+    pub(super) title: &'static str,
+    /// The environment variable that may name the library.
+    pub(super) variable: &'static str,
+    /// The Python package that contains the library.
+    pub(super) package: &'static str,
+    /// The folder of the library in that package.
+    folder: &'static str,
+    /// What the library is called, before the extension and perhaps a version.
+    stem: &'static str,
+}
+
+pub(super) const ONNX_RUNTIME: Runtime = Runtime {
+    title: "ONNX Runtime",
+    variable: "ORT_DYLIB_PATH",
+    package: "onnxruntime",
+    folder: "capi",
+    stem: "onnxruntime",
+};
+
+pub(super) const OPENVINO: Runtime = Runtime {
+    title: "OpenVINO",
+    variable: "OPENVINO_LIBRARY",
+    package: "openvino",
+    folder: "libs",
+    stem: "openvino_c",
+};
+
+impl Runtime {
+    /// What `load` makes of the first of the `candidates` that it accepts; else its first error.
+    pub(super) fn first_usable<T>(
+        &self,
+        candidates: Vec<Candidate>,
+        load: impl Fn(&Candidate) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let mut first_error = None;
+        for candidate in &candidates {
+            match load(candidate) {
+                Ok(engine) => return Ok(engine),
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        Err(first_error.unwrap_or_else(|| self.not_found(Vec::new())))
+    }
+
+    /// Whether a file of this name would be the engine's library.
+    pub(super) fn is_library(&self, file_name: &str) -> bool {
+        let library = format!("lib{}.", self.stem);
+        match file_name.strip_prefix(&library) {
+            Some(rest) => rest.starts_with("so") || rest.ends_with("dylib"),
+            None => file_name.strip_suffix(".dll") == Some(self.stem),
+        }
+    }
+
+    fn not_found(&self, looked_in: Vec<PathBuf>) -> EngineError {
+        EngineError::LibraryNotFound { runtime: self.title, package: self.package, variable: self.variable, looked_in }
+    }
+
+    fn library_in(&self, packages: &Path) -> Option<Candidate> {
+        let folder = packages.join(self.package).join(self.folder);
+        let path = entries(&folder, |name| self.is_library(name)).into_iter().next()?;
+        let origin = format!("of the Python package {} in {}", self.package, packages.display());
+        Some(Candidate { path, origin })
+    }
+}
+
+/// A file that should be an engine's library.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Candidate {
     pub(super) path: PathBuf,
@@ -17,20 +85,26 @@ pub(super) struct Candidate {
     pub(super) origin: String,
 }
 
+impl Candidate {
+    pub(super) fn unusable(&self, runtime: &Runtime, reason: String) -> EngineError {
+        EngineError::Library { runtime: runtime.title, path: self.path.clone(), origin: self.origin.clone(), reason }
+    }
+}
+
 /// The candidates in the order in which to try them, at least one.
 ///
-/// A `named` library is the only candidate; so is one that ORT_DYLIB_PATH names; else
-/// the Python package `onnxruntime` is looked for.
-pub(super) fn candidates(named: Option<&Path>) -> Result<Vec<Candidate>, EngineError> {
+/// A `named` library is the only candidate; so is one that the environment variable names; else
+/// the Python package is looked for.
+pub(super) fn candidates(runtime: &Runtime, named: Option<&Path>) -> Result<Vec<Candidate>, EngineError> {
     if let Some(path) = named {
         return Ok(vec![Candidate { path: path.to_owned(), origin: "named explicitly".to_owned() }]);
     }
-    if let Some(path) = env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
-        return Ok(vec![Candidate { path: path.into(), origin: "named by ORT_DYLIB_PATH".to_owned() }]);
+    if let Some(path) = env::var_os(runtime.variable).filter(|path| !path.is_empty()) {
+        return Ok(vec![Candidate { path: path.into(), origin: format!("named by {}", runtime.variable) }]);
     }
     let looked_in = package_directories(env::var_os("VIRTUAL_ENV").as_deref(), env::var_os("PATH").as_deref());
-    let found: Vec<Candidate> = looked_in.iter().filter_map(|directory| library_in(directory)).collect();
-    if found.is_empty() { Err(EngineError::LibraryNotFound { looked_in }) } else { Ok(found) }
+    let found: Vec<Candidate> = looked_in.iter().filter_map(|directory| runtime.library_in(directory)).collect();
+    if found.is_empty() { Err(runtime.not_found(looked_in)) } else { Ok(found) }
 }
 
 /// The directories in which Python packages are installed: the active virtual
@@ -80,19 +154,6 @@ fn site_packages(prefix: &Path) -> Vec<PathBuf> {
     packages.filter(|directory| directory.is_dir()).collect()
 }
 
-fn library_in(packages: &Path) -> Option<Candidate> {
-    let capi = packages.join("onnxruntime").join("capi");
-    let path = entries(&capi, is_library).into_iter().next()?;
-    let origin = format!("of the Python package onnxruntime in {}", packages.display());
-    Some(Candidate { path, origin })
-}
-
-fn is_library(file_name: &str) -> bool {
-    file_name.starts_with("libonnxruntime.so")
-        || (file_name.starts_with("libonnxruntime.") && file_name.ends_with(".dylib"))
-        || file_name == "onnxruntime.dll"
-}
-
 /// The entries of a directory whose names are `wanted`, sorted; none if it cannot be read.
 fn entries(directory: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let Ok(listing) = fs::read_dir(directory) else {
@@ -114,15 +175,21 @@ mod tests {
     #[test]
     fn only_the_runtime_itself_is_taken_for_it() {
         let cases = [
-            ("libonnxruntime.so", true),
-            ("libonnxruntime.so.1.32.0", true),
-            ("libonnxruntime.1.32.0.dylib", true),
-            ("onnxruntime.dll", true),
-            ("libonnxruntime_providers_shared.so", false),
-            ("onnxruntime_pybind11_state.cpython-311-x86_64-linux-gnu.so", false),
+            ("libonnxruntime.so", true, false),
+            ("libonnxruntime.so.1.32.0", true, false),
+            ("libonnxruntime.1.32.0.dylib", true, false),
+            ("onnxruntime.dll", true, false),
+            ("libonnxruntime_providers_shared.so", false, false),
+            ("onnxruntime_pybind11_state.cpython-311-x86_64-linux-gnu.so", false, false),
+            ("libopenvino_c.so.2641", false, true),
+            ("libopenvino_c.2641.dylib", false, true),
+            ("openvino_c.dll", false, true),
+            ("libopenvino.so.2641", false, false),
+            ("libopenvino_intel_cpu_plugin.so", false, false),
         ];
-        for (name, expected) in cases {
-            assert_eq!(is_library(name), expected, "{name}");
+        for (name, onnx_runtime, openvino) in cases {
+            assert_eq!(ONNX_RUNTIME.is_library(name), onnx_runtime, "{name}");
+            assert_eq!(OPENVINO.is_library(name), openvino, "{name}");
         }
     }
 
@@ -146,9 +213,9 @@ mod tests {
         let directories = package_directories(None, Some(&path));
         assert_eq!(directories[0], environment.join("lib/python3.11/site-packages"));
         assert_eq!(directories[1], system.join("lib/python3.11/site-packages"));
-        let found = library_in(&directories[0]).expect("the library");
+        let found = ONNX_RUNTIME.library_in(&directories[0]).expect("the library");
         assert_eq!(found.path, capi.join("libonnxruntime.so.1.32.0"));
-        assert_eq!(library_in(&directories[1]), None);
+        assert_eq!(ONNX_RUNTIME.library_in(&directories[1]), None);
     }
 
     #[test]

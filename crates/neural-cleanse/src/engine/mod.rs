@@ -8,24 +8,37 @@ mod error;
 mod framing;
 mod library;
 mod onnxruntime;
+mod openvino;
+mod precision;
 mod rten;
 mod select;
 mod signature;
+
+use std::sync::Arc;
 
 use ndarray::{ArrayD, ArrayViewD};
 
 pub use error::EngineError;
 pub use onnxruntime::OnnxRuntime;
+pub use openvino::OpenVino;
+pub use precision::Precision;
 pub use rten::Rten;
 pub use select::{EngineChoice, Selected, select};
 
 /// Compiles ONNX models.
 pub trait Engine: Send + Sync {
-    /// The name under which the engine is chosen: `rten`, `onnxruntime`.
+    /// The name under which the engine is chosen: `rten`, `onnxruntime`, `openvino`.
     fn name(&self) -> &'static str;
 
     /// The engine's own version, e.g. `1.32.0`.
     fn version(&self) -> String;
+
+    /// The same engine computing in `precision`.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Precision`] if the engine or the machine has nothing but [`Precision::F32`].
+    fn with_precision(&self, precision: Precision) -> Result<Arc<dyn Engine>, EngineError>;
 
     /// Compiles a serialised ONNX model with static shapes.
     ///

@@ -1,5 +1,5 @@
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ndarray::{ArrayD, ArrayViewD, CowArray, IxDyn};
 use ort::environment::Environment;
@@ -7,9 +7,9 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{OutputSelector, RunOptions, SessionInputValue};
 use ort::value::{Outlet, TensorRef};
 
-use super::library::{Candidate, candidates};
+use super::library::{Candidate, ONNX_RUNTIME, candidates};
 use super::signature::{Input, Signature};
-use super::{Engine, EngineError, Session};
+use super::{Engine, EngineError, Precision, Session};
 
 const NAME: &str = "onnxruntime";
 
@@ -35,14 +35,7 @@ impl OnnxRuntime {
     /// [`EngineError::Library`] if a library was found and cannot be used: it is none of
     /// ONNX Runtime, it is older than 1.17, or this process has already loaded another.
     pub fn load(library: Option<&Path>) -> Result<Self, EngineError> {
-        let mut first_error = None;
-        for candidate in candidates(library)? {
-            match load(&candidate) {
-                Ok(engine) => return Ok(engine),
-                Err(error) => first_error = first_error.or(Some(error)),
-            }
-        }
-        Err(first_error.unwrap_or(EngineError::LibraryNotFound { looked_in: Vec::new() }))
+        ONNX_RUNTIME.first_usable(candidates(&ONNX_RUNTIME, library)?, load)
     }
 
     /// The shared library in use.
@@ -60,6 +53,13 @@ impl Engine for OnnxRuntime {
         self.version.clone()
     }
 
+    fn with_precision(&self, precision: Precision) -> Result<Arc<dyn Engine>, EngineError> {
+        match precision {
+            Precision::F32 => Ok(Arc::new(self.clone())),
+            Precision::Bf16 => Err(EngineError::Precision { engine: NAME, precision, reason: "only openvino can" }),
+        }
+    }
+
     fn compile(&self, model: &[u8], threads: usize) -> Result<Box<dyn Session>, EngineError> {
         let session = build_session(&self.environment, model, threads.max(1))
             .map_err(|error| EngineError::Compile { engine: NAME, reason: error.to_string() })?;
@@ -72,11 +72,7 @@ impl Engine for OnnxRuntime {
 }
 
 fn load(candidate: &Candidate) -> Result<OnnxRuntime, EngineError> {
-    let unusable = |reason: String| EngineError::Library {
-        path: candidate.path.clone(),
-        origin: candidate.origin.clone(),
-        reason,
-    };
+    let unusable = |reason: String| candidate.unusable(&ONNX_RUNTIME, reason);
     let path = candidate.path.canonicalize().map_err(|error| unusable(error.to_string()))?;
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(engine) = loaded.as_ref() {

@@ -9,7 +9,7 @@ use rten_tensor::{Layout, Tensor, TensorView};
 
 use super::framing::is_whole_message;
 use super::signature::{Input, Signature};
-use super::{Engine, EngineError, Session};
+use super::{Engine, EngineError, Precision, Session};
 
 const NAME: &str = "rten";
 
@@ -26,6 +26,13 @@ impl Engine for Rten {
 
     fn version(&self) -> String {
         VERSION.to_owned()
+    }
+
+    fn with_precision(&self, precision: Precision) -> Result<Arc<dyn Engine>, EngineError> {
+        match precision {
+            Precision::F32 => Ok(Arc::new(*self)),
+            Precision::Bf16 => Err(EngineError::Precision { engine: NAME, precision, reason: "only openvino can" }),
+        }
     }
 
     fn compile(&self, model: &[u8], threads: usize) -> Result<Box<dyn Session>, EngineError> {

@@ -3,7 +3,8 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::{Engine, EngineError, OnnxRuntime, Rten};
+use super::library::OPENVINO;
+use super::{Engine, EngineError, OnnxRuntime, OpenVino, Rten};
 
 /// Which engine to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -15,17 +16,20 @@ pub enum EngineChoice {
     Rten,
     /// ONNX Runtime, from its shared library.
     OnnxRuntime,
+    /// OpenVINO, from its shared library.
+    OpenVino,
 }
 
 impl EngineChoice {
     /// Every choice, in the order in which to list them.
-    pub const ALL: [Self; 3] = [Self::Auto, Self::Rten, Self::OnnxRuntime];
+    pub const ALL: [Self; 4] = [Self::Auto, Self::Rten, Self::OnnxRuntime, Self::OpenVino];
 
     fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
             Self::Rten => "rten",
             Self::OnnxRuntime => "onnxruntime",
+            Self::OpenVino => "openvino",
         }
     }
 }
@@ -62,23 +66,53 @@ impl fmt::Debug for Selected {
 
 /// Loads the engine of `choice`.
 ///
-/// `library` names the ONNX Runtime library; without it the places of [`OnnxRuntime::load`] are searched.
+/// `library` names the engine's library; without it the places of [`OpenVino::load`] and [`OnnxRuntime::load`] are
+/// searched. [`EngineChoice::Auto`] tells from the name of the file whose it is.
 ///
 /// # Errors
 ///
-/// Those of [`OnnxRuntime::load`], if it was chosen or its `library` named;
+/// Those of [`OpenVino::load`] and [`OnnxRuntime::load`], if the engine was chosen or its `library` named;
 /// [`EngineChoice::Auto`] without a `library` always finds an engine.
 pub fn select(choice: EngineChoice, library: Option<&Path>) -> Result<Selected, EngineError> {
-    match choice {
-        EngineChoice::Rten => Ok(rten("as asked")),
-        EngineChoice::OnnxRuntime => Ok(onnxruntime(OnnxRuntime::load(library)?, "as asked")),
-        EngineChoice::Auto => match OnnxRuntime::load(library) {
-            Ok(engine) => Ok(onnxruntime(engine, "installed and faster than rten")),
-            Err(error) if library.is_some() => Err(error),
-            Err(EngineError::LibraryNotFound { .. }) => Ok(rten("no ONNX Runtime library was found")),
-            Err(error) => Ok(rten(&error.to_string())),
-        },
+    match (choice, library) {
+        (EngineChoice::Rten, _) => Ok(rten("as asked")),
+        (EngineChoice::OnnxRuntime, _) => Ok(onnxruntime(OnnxRuntime::load(library)?, "as asked")),
+        (EngineChoice::OpenVino, _) => Ok(openvino(OpenVino::load(library)?, "as asked")),
+        (EngineChoice::Auto, Some(path)) if is_openvino(path) => {
+            Ok(openvino(OpenVino::load(library)?, "its library was named"))
+        }
+        (EngineChoice::Auto, Some(_)) => Ok(onnxruntime(OnnxRuntime::load(library)?, "its library was named")),
+        (EngineChoice::Auto, None) => Ok(fastest()),
     }
+}
+
+/// The first that can be loaded, the fastest first; says of those that are installed but unusable what is wrong.
+fn fastest() -> Selected {
+    let mut unusable = Vec::new();
+    let mut note = |error: EngineError| {
+        if !matches!(error, EngineError::LibraryNotFound { .. }) {
+            unusable.push(error.to_string());
+        }
+    };
+    match OpenVino::load(None) {
+        Ok(engine) => return openvino(engine, "installed and the fastest"),
+        Err(error) => note(error),
+    }
+    match OnnxRuntime::load(None) {
+        Ok(engine) => {
+            unusable.insert(0, "installed and faster than rten".to_owned());
+            return onnxruntime(engine, &unusable.join("; "));
+        }
+        Err(error) => note(error),
+    }
+    match unusable[..] {
+        [] => rten("neither OpenVINO nor ONNX Runtime was found"),
+        _ => rten(&unusable.join("; ")),
+    }
+}
+
+fn is_openvino(library: &Path) -> bool {
+    library.file_name().and_then(|name| name.to_str()).is_some_and(|name| OPENVINO.is_library(name))
 }
 
 fn rten(why: &str) -> Selected {
@@ -87,6 +121,11 @@ fn rten(why: &str) -> Selected {
 
 fn onnxruntime(engine: OnnxRuntime, why: &str) -> Selected {
     let reason = format!("engine onnxruntime {} ({}): {why}", engine.version(), engine.library().display());
+    Selected { engine: Arc::new(engine), reason }
+}
+
+fn openvino(engine: OpenVino, why: &str) -> Selected {
+    let reason = format!("engine openvino {} ({}): {why}", engine.version(), engine.library().display());
     Selected { engine: Arc::new(engine), reason }
 }
 
@@ -100,7 +139,7 @@ mod tests {
             assert_eq!(choice.to_string().parse::<EngineChoice>().ok(), Some(choice));
         }
         let error = "tensorrt".parse::<EngineChoice>().expect_err("an unknown name").to_string();
-        assert_eq!(error, "there is no engine `tensorrt`; the engines are auto, rten and onnxruntime");
+        assert_eq!(error, "there is no engine `tensorrt`; the engines are auto, rten, onnxruntime and openvino");
     }
 
     #[test]
@@ -114,10 +153,13 @@ mod tests {
     fn a_named_library_that_is_none_is_an_error_even_for_auto() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let text = directory.path().join("libonnxruntime.so");
-        std::fs::write(&text, "not a library").expect("a file");
+        let openvino = directory.path().join("libopenvino_c.so.2641");
+        for path in [&text, &openvino] {
+            std::fs::write(path, "not a library").expect("a file");
+        }
         let missing = directory.path().join("missing.so");
-        for path in [&text, &missing] {
-            for choice in [EngineChoice::Auto, EngineChoice::OnnxRuntime] {
+        for path in [&text, &openvino, &missing] {
+            for choice in [EngineChoice::Auto, EngineChoice::OnnxRuntime, EngineChoice::OpenVino] {
                 let error = select(choice, Some(path)).expect_err("no library").to_string();
                 assert!(error.contains(&path.display().to_string()), "{error}");
                 assert!(error.contains("named explicitly"), "{error}");

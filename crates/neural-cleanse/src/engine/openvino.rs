@@ -1,0 +1,233 @@
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ndarray::{ArrayD, ArrayView, ArrayViewD, ArrayViewMut};
+use openvino::{
+    CompiledModel, Core, DeviceType, Dimension, ElementType, InferRequest, InferenceError, Node, PropertyKey,
+    RwPropertyKey, Tensor,
+};
+
+use super::framing::is_whole_message;
+use super::library::{Candidate, OPENVINO, candidates};
+use super::signature::{Input, Signature};
+use super::{Engine, EngineError, Precision, Session};
+
+const NAME: &str = "openvino";
+
+/// [OpenVINO](https://docs.openvino.ai), loaded from its shared library; on the CPU.
+#[derive(Clone)]
+pub struct OpenVino {
+    library: PathBuf,
+    version: String,
+    core: Arc<Mutex<Core>>,
+    precision: Precision,
+}
+
+/// A process can load one OpenVINO, which stays until it ends.
+static LOADED: Mutex<Option<OpenVino>> = Mutex::new(None);
+
+impl OpenVino {
+    /// Loads the `library` given (`libopenvino_c`), else the one that the environment variable OPENVINO_LIBRARY names,
+    /// else that of an installed Python package `openvino`: of the active virtual environment, of a `python3` in PATH,
+    /// or of the system.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::LibraryNotFound`] with the directories searched; [`EngineError::Library`] if a library was found
+    /// and cannot be used: it is not OpenVINO's C library, or this process has already loaded another.
+    pub fn load(library: Option<&Path>) -> Result<Self, EngineError> {
+        OPENVINO.first_usable(candidates(&OPENVINO, library)?, load)
+    }
+
+    /// The shared library in use.
+    pub fn library(&self) -> &Path {
+        &self.library
+    }
+}
+
+impl Engine for OpenVino {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn version(&self) -> String {
+        self.version.clone()
+    }
+
+    fn with_precision(&self, precision: Precision) -> Result<Arc<dyn Engine>, EngineError> {
+        if precision == Precision::Bf16 && !self.has_bf16() {
+            let reason = "this processor has no instructions for bfloat16";
+            return Err(EngineError::Precision { engine: NAME, precision, reason });
+        }
+        Ok(Arc::new(OpenVino { precision, ..self.clone() }))
+    }
+
+    fn compile(&self, model: &[u8], threads: usize) -> Result<Box<dyn Session>, EngineError> {
+        let refused = |reason: String| EngineError::Compile { engine: NAME, reason };
+        if !is_whole_message(model) {
+            return Err(refused("the bytes are not an ONNX model".to_owned()));
+        }
+        let mut compiled = self.compiled(model, threads.max(1)).map_err(|error| refused(error.to_string()))?;
+        let session = OpenVinoSession::new(&mut compiled).map_err(|error| refused(error.to_string()))?;
+        let session =
+            session.ok_or_else(|| refused("an input or output is not a float tensor of fixed shape".to_owned()))?;
+        Ok(Box::new(session))
+    }
+}
+
+impl OpenVino {
+    fn has_bf16(&self) -> bool {
+        let core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
+        let capabilities = core.get_property(&DeviceType::CPU, &PropertyKey::DeviceCapabilities);
+        capabilities.is_ok_and(|capabilities| capabilities.split_whitespace().any(|name| name == "BF16"))
+    }
+
+    fn compiled(&self, model: &[u8], threads: usize) -> Result<CompiledModel, InferenceError> {
+        // Properties are the core's and not a call's, so that they are set under the lock.
+        let mut core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
+        let threads = threads.to_string();
+        let properties = [
+            (RwPropertyKey::InferenceNumThreads, threads.as_str()),
+            (RwPropertyKey::NumStreams, "1"),
+            (RwPropertyKey::HintPerformanceMode, "LATENCY"),
+            // Sessions run side by side, and each would be pinned to the first processor.
+            (RwPropertyKey::HintEnableCpuPinning, "NO"),
+            // Where the processor has bfloat16, that is the default.
+            (RwPropertyKey::HintInferencePrecision, self.precision.name()),
+        ];
+        core.set_properties(&DeviceType::CPU, properties)?;
+        let model = core.read_model_from_buffer(model, None)?;
+        core.compile_model(&model, DeviceType::CPU)
+    }
+}
+
+fn load(candidate: &Candidate) -> Result<OpenVino, EngineError> {
+    let unusable = |reason: String| candidate.unusable(&OPENVINO, reason);
+    let path = candidate.path.canonicalize().map_err(|error| unusable(error.to_string()))?;
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(engine) = loaded.as_ref() {
+        if engine.library == path {
+            return Ok(engine.clone());
+        }
+        return Err(unusable(format!("this process has already loaded {}", engine.library.display())));
+    }
+    probe(&path).map_err(unusable)?;
+    openvino_sys::library::load_from(path.clone()).map_err(unusable)?;
+    let core = Core::new().map_err(|error| unusable(error.to_string()))?;
+    let engine = OpenVino {
+        version: version(&openvino::version().build_number),
+        library: path,
+        core: Arc::new(Mutex::new(core)),
+        precision: Precision::F32,
+    };
+    *loaded = Some(engine.clone());
+    Ok(engine)
+}
+
+/// Whether the file is OpenVINO's C library: the bindings take any library, for ever, and panic when a function is missing.
+fn probe(library: &Path) -> Result<(), String> {
+    // SAFETY: the library is one that the user named or installed to be run here; the symbol is not called.
+    unsafe {
+        let library = libloading::Library::new(library).map_err(|error| error.to_string())?;
+        library.get::<unsafe extern "C" fn()>(b"ov_core_read_model_from_memory_buffer").map_err(|e| e.to_string())?;
+    }
+    Ok(())
+}
+
+/// `2026.4.1` of `2026.4.1-22180-4f5b0c0f0c1-releases/2026/4`.
+fn version(build: &str) -> String {
+    build.split('-').next().unwrap_or_default().to_owned()
+}
+
+/// The request with its tensors, which are allocated once.
+struct OpenVinoSession {
+    request: InferRequest,
+    inputs: Vec<Tensor>,
+    outputs: Vec<(Tensor, Vec<usize>)>,
+    signature: Signature,
+}
+
+impl OpenVinoSession {
+    /// `None` where the model takes or gives anything but float32 tensors of fixed shape.
+    fn new(compiled: &mut CompiledModel) -> Result<Option<Self>, InferenceError> {
+        let taken = (0..compiled.get_input_size()?).map(|i| compiled.get_input_by_index(i));
+        let taken = taken.collect::<Result<Vec<Node>, _>>()?;
+        let given = (0..compiled.get_output_size()?).map(|i| compiled.get_output_by_index(i));
+        let given = given.collect::<Result<Vec<Node>, _>>()?;
+        let request = compiled.create_infer_request()?;
+
+        let mut signature = Signature { inputs: Vec::new(), outputs: Vec::new() };
+        let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
+        for port in &taken {
+            let Some(shape) = float_shape(port)? else { return Ok(None) };
+            let name = port.get_name()?;
+            inputs.push(request.get_tensor(&name)?);
+            signature.inputs.push(Input { name, shape: shape.into_iter().map(Some).collect() });
+        }
+        for port in &given {
+            let Some(shape) = float_shape(port)? else { return Ok(None) };
+            let name = port.get_name()?;
+            outputs.push((request.get_tensor(&name)?, shape));
+            signature.outputs.push(name);
+        }
+        Ok(Some(OpenVinoSession { request, inputs, outputs, signature }))
+    }
+}
+
+/// The shape of a float32 tensor of fixed shape. Only as a partial shape does the C library give that of a scalar.
+fn float_shape(port: &Node) -> Result<Option<Vec<usize>>, InferenceError> {
+    let shape = port.get_partial_shape()?;
+    let rank = shape.get_rank();
+    if port.get_element_type()? != ElementType::F32 || rank.get_min() != rank.get_max() {
+        return Ok(None);
+    }
+    let fixed = |size: &Dimension| usize::try_from(size.get_max()).ok().filter(|_| size.get_min() == size.get_max());
+    Ok(shape.get_dimensions().iter().map(fixed).collect())
+}
+
+impl Session for OpenVinoSession {
+    fn run(
+        &mut self,
+        inputs: &[(&str, ArrayViewD<'_, f32>)],
+        outputs: &[&str],
+    ) -> Result<Vec<ArrayD<f32>>, EngineError> {
+        self.signature.check(inputs, outputs)?;
+        for (name, array) in inputs {
+            let place = self.signature.inputs.iter().position(|input| input.name == *name);
+            let tensor = place.and_then(|place| self.inputs.get_mut(place));
+            write(array, tensor.ok_or_else(|| failed("an input is missing"))?)?;
+        }
+        self.request.infer().map_err(failed)?;
+        let read_output = |name: &&str| {
+            let place = self.signature.outputs.iter().position(|output| output == name);
+            read(place.and_then(|place| self.outputs.get(place)).ok_or_else(|| failed("an output is missing"))?)
+        };
+        outputs.iter().map(read_output).collect()
+    }
+}
+
+fn write(array: &ArrayViewD<'_, f32>, tensor: &mut Tensor) -> Result<(), EngineError> {
+    let elements = tensor.get_data_mut::<f32>().map_err(failed)?;
+    ArrayViewMut::from_shape(array.raw_dim(), elements).map_err(failed)?.assign(array);
+    Ok(())
+}
+
+fn read((tensor, shape): &(Tensor, Vec<usize>)) -> Result<ArrayD<f32>, EngineError> {
+    let elements = tensor.get_data::<f32>().map_err(failed)?;
+    Ok(ArrayView::from_shape(shape.as_slice(), elements).map_err(failed)?.to_owned())
+}
+
+fn failed(reason: impl ToString) -> EngineError {
+    EngineError::Run { engine: NAME, reason: reason.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_what_precedes_the_build() {
+        assert_eq!(version("2026.4.1-22180-4f5b0c0f0c1-releases/2026/4"), "2026.4.1");
+        assert_eq!(version("2024.0.0"), "2024.0.0");
+    }
+}
