@@ -2,12 +2,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ndarray::{ArrayD, ArrayView, ArrayViewD, ArrayViewMut};
+use onnx_grad::{Extent, Model, ValueSummary};
 use openvino::{
-    CompiledModel, Core, DeviceType, Dimension, ElementType, InferRequest, InferenceError, Node, PropertyKey,
-    RwPropertyKey, Tensor,
+    CompiledModel, Core, DeviceType, ElementType, InferRequest, InferenceError, PropertyKey, RwPropertyKey, Tensor,
 };
 
-use super::framing::is_whole_message;
 use super::library::{Candidate, OPENVINO, candidates};
 use super::signature::{Input, Signature};
 use super::{Engine, EngineError, Precision, Session};
@@ -64,13 +63,11 @@ impl Engine for OpenVino {
 
     fn compile(&self, model: &[u8], threads: usize) -> Result<Box<dyn Session>, EngineError> {
         let refused = |reason: String| EngineError::Compile { engine: NAME, reason };
-        if !is_whole_message(model) {
-            return Err(refused("the bytes are not an ONNX model".to_owned()));
-        }
+        let interface = Model::from_bytes(model).map_err(|error| refused(error.to_string()))?;
         let mut compiled = self.compiled(model, threads.max(1)).map_err(|error| refused(error.to_string()))?;
-        let session = OpenVinoSession::new(&mut compiled).map_err(|error| refused(error.to_string()))?;
+        let session = OpenVinoSession::new(&mut compiled, &interface).map_err(|error| refused(error.to_string()))?;
         let session =
-            session.ok_or_else(|| refused("an input or output is not a float tensor of fixed shape".to_owned()))?;
+            session.ok_or_else(|| refused("an input or output is not a float tensor of fixed shape".into()))?;
         Ok(Box::new(session))
     }
 }
@@ -139,7 +136,7 @@ fn version(build: &str) -> String {
     build.split('-').next().unwrap_or_default().to_owned()
 }
 
-/// The request with its tensors, which are allocated once.
+/// A request with its tensors, which are allocated once, in the order of the signature.
 struct OpenVinoSession {
     request: InferRequest,
     inputs: Vec<Tensor>,
@@ -148,41 +145,35 @@ struct OpenVinoSession {
 }
 
 impl OpenVinoSession {
+    /// Names are those in the ONNX model: OpenVINO may give a value several and tells any one of them.
+    ///
     /// `None` where the model takes or gives anything but float32 tensors of fixed shape.
-    fn new(compiled: &mut CompiledModel) -> Result<Option<Self>, InferenceError> {
-        let taken = (0..compiled.get_input_size()?).map(|i| compiled.get_input_by_index(i));
-        let taken = taken.collect::<Result<Vec<Node>, _>>()?;
-        let given = (0..compiled.get_output_size()?).map(|i| compiled.get_output_by_index(i));
-        let given = given.collect::<Result<Vec<Node>, _>>()?;
+    fn new(compiled: &mut CompiledModel, model: &Model) -> Result<Option<Self>, InferenceError> {
         let request = compiled.create_infer_request()?;
-
         let mut signature = Signature { inputs: Vec::new(), outputs: Vec::new() };
         let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
-        for port in &taken {
-            let Some(shape) = float_shape(port)? else { return Ok(None) };
-            let name = port.get_name()?;
-            inputs.push(request.get_tensor(&name)?);
+        for ValueSummary { name, shape, .. } in model.inputs() {
+            let (Some(tensor), Some(shape)) = (float_tensor(&request, &name)?, fixed(shape)) else { return Ok(None) };
+            inputs.push(tensor);
             signature.inputs.push(Input { name, shape: shape.into_iter().map(Some).collect() });
         }
-        for port in &given {
-            let Some(shape) = float_shape(port)? else { return Ok(None) };
-            let name = port.get_name()?;
-            outputs.push((request.get_tensor(&name)?, shape));
+        for ValueSummary { name, shape, .. } in model.outputs() {
+            let (Some(tensor), Some(shape)) = (float_tensor(&request, &name)?, fixed(shape)) else { return Ok(None) };
+            outputs.push((tensor, shape));
             signature.outputs.push(name);
         }
         Ok(Some(OpenVinoSession { request, inputs, outputs, signature }))
     }
 }
 
-/// The shape of a float32 tensor of fixed shape. Only as a partial shape does the C library give that of a scalar.
-fn float_shape(port: &Node) -> Result<Option<Vec<usize>>, InferenceError> {
-    let shape = port.get_partial_shape()?;
-    let rank = shape.get_rank();
-    if port.get_element_type()? != ElementType::F32 || rank.get_min() != rank.get_max() {
-        return Ok(None);
-    }
-    let fixed = |size: &Dimension| usize::try_from(size.get_max()).ok().filter(|_| size.get_min() == size.get_max());
-    Ok(shape.get_dimensions().iter().map(fixed).collect())
+fn float_tensor(request: &InferRequest, name: &str) -> Result<Option<Tensor>, InferenceError> {
+    let tensor = request.get_tensor(name)?;
+    Ok((tensor.get_element_type()? == ElementType::F32).then_some(tensor))
+}
+
+fn fixed(shape: Option<Vec<Extent>>) -> Option<Vec<usize>> {
+    let extent = |extent| if let Extent::Fixed(size) = extent { Some(size) } else { None };
+    shape?.into_iter().map(extent).collect()
 }
 
 impl Session for OpenVinoSession {
