@@ -6,6 +6,7 @@ mod constants;
 mod linear;
 mod no_ops;
 mod padding;
+mod pooled;
 mod primitives;
 
 use std::collections::HashMap;
@@ -13,7 +14,7 @@ use std::collections::HashMap;
 use crate::{Graph, Node, Result};
 
 /// The same function with fewer nodes: what is constant is computed, what does nothing is gone,
-/// and what scales and shifts channels is part of the convolution or matrix product before it.
+/// what scales and shifts channels is part of the convolution or matrix product before it, and Relu follows max-pooling.
 ///
 /// Inputs and outputs keep names, types and order, and values that are still computed keep their
 /// names. Folded weights are calculated in float64 and become new constants. Padding is spelled
@@ -29,6 +30,7 @@ pub fn simplify(graph: Graph) -> Result<Graph> {
     let graph = primitives::into_primitives(graph)?;
     let graph = linear::fold_into_linear(graph)?;
     let graph = batch_norm::expand_batch_norm(graph)?;
+    let graph = pooled::pool_before_relu(graph)?;
     Ok(graph.without_dead_nodes())
 }
 

@@ -320,3 +320,38 @@ fn automatic_padding_is_spelled_out() {
         assert_eq!(after.shape("y"), before.shape("y"));
     }
 }
+
+#[test]
+fn relu_follows_the_pooling_that_alone_reads_it() {
+    let pool = |pads: &[i64]| {
+        Attributes::new().with("kernel_shape", &[2i64, 2][..]).with("strides", &[2i64, 2][..]).with("pads", pads)
+    };
+    let cases: [(Vec<Node>, &[&str]); 4] = [
+        (
+            vec![Node::new("Relu", &["x"], "a", ()), Node::new("MaxPool", &["a"], "y", pool(&[0; 4]))],
+            &["MaxPool", "Relu"],
+        ),
+        (
+            vec![Node::new("Relu", &["x"], "a", ()), Node::new("MaxPool", &["a"], "y", pool(&[1, 1, 1, 1]))],
+            &["MaxPool", "Relu"],
+        ),
+        (
+            vec![
+                Node::new("Relu", &["x"], "a", ()),
+                Node::new("MaxPool", &["a"], "b", pool(&[0; 4])),
+                Node::new("ReduceMax", &["a"], "c", ()),
+                Node::new("Add", &["b", "c"], "y", ()),
+            ],
+            &["Relu", "MaxPool", "ReduceMax", "Add"],
+        ),
+        (
+            vec![Node::new("Exp", &["x"], "a", ()), Node::new("MaxPool", &["a"], "y", pool(&[0; 4]))],
+            &["Exp", "MaxPool"],
+        ),
+    ];
+    for (nodes, expected) in cases {
+        let simple = simplify(graph(&[1, 2, 4, 4], &[], nodes)).unwrap();
+        assert_eq!(ops(&simple), expected);
+        assert_eq!(simple.outputs(), ["y"]);
+    }
+}

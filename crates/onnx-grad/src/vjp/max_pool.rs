@@ -10,41 +10,39 @@ use crate::{Attributes, Result, Tensor};
 
 pub(super) fn max_pool(p: &mut Pullback) -> Result<()> {
     let window = p.window()?;
-    let square = window.rank() == 2 && window.kernel[0] == window.kernel[1];
-    let dx = if pool::tiles(&window) && square { tiled(p, &window)? } else { general(p, &window)? };
+    let dx = if pool::tiles(&window) && window.rank() == 2 { tiled(p, &window)? } else { general(p, &window)? };
     p.give(0, &dx)
 }
 
-/// Square windows side by side: the elements that attain their window's maximum get distinct
-/// ranks, the first the highest; the highest in each window says which place has the gradient.
+/// Windows side by side: the elements that attain their window's maximum get distinct ranks, the first the highest; the
+/// one with the highest has the gradient.
 fn tiled(p: &mut Pullback, window: &Window) -> Result<String> {
     let (x, y, g) = (p.input(0)?, p.output()?, p.cotangent()?);
-    let (shape, element) = (p.shape(x)?, p.element(x)?);
-    let (edge, size) = (window.kernel[0], window.kernel[0] * window.kernel[0]);
-
-    let spread = pool::repeated(p, y, &window.kernel)?;
-    let spread = pool::fitted(p, &spread, window)?;
-    let attains = p.apply("Equal", &[x, &spread], ())?;
-    let rank = |i: usize| (size - (i / window.input[1] % edge * edge + i % window.input[1] % edge)) as f64;
-    let ranks: Vec<f64> = (0..window.input.iter().product()).map(rank).collect();
-    let ranks = p.constant(Tensor::floats(element, window.input.clone(), &ranks));
+    let size: usize = window.kernel.iter().product();
+    let maximum = spread(p, y, window)?;
+    let attains = p.apply("Equal", &[x, &maximum], ())?;
+    let place = |i: usize| {
+        let (row, column) = (i / window.input[1], i % window.input[1]);
+        row % window.kernel[0] * window.kernel[1] + column % window.kernel[1]
+    };
+    let ranks: Vec<f64> = (0..window.input.iter().product()).map(|i| (size - place(i)) as f64).collect();
+    let ranks = p.constant(Tensor::floats(p.element(x)?, window.input.clone(), &ranks));
     let score = p.masked(&attains, &ranks)?;
     let pooling = Attributes::new()
         .with("kernel_shape", signed(&window.kernel))
         .with("strides", signed(&window.strides))
         .with("pads", signed(&[window.pads_begin.as_slice(), &reached_padding(window)].concat()));
     let best = p.apply("MaxPool", &[&score], pooling)?;
+    let best = spread(p, &best, window)?;
+    let chosen = p.apply("Equal", &[&score, &best], ())?;
+    let g = spread(p, g, window)?;
+    p.masked(&chosen, &g)
+}
 
-    let positions = [&[shape[0] * shape[1], 1], window.output.as_slice()].concat();
-    let best = p.reshaped(&best, &positions)?;
-    let places: Vec<f64> = (0..size).map(|place| (size - place) as f64).collect();
-    let places = p.constant(Tensor::floats(element, [size, 1, 1], &places));
-    let chosen = p.apply("Equal", &[&best, &places], ())?;
-    let g = p.reshaped(g, &positions)?;
-    let cotangents = p.masked(&chosen, &g)?;
-    let blocks = p.apply("DepthToSpace", &[&cotangents], [("blocksize", edge as i64)])?;
-    let dx = pool::fitted(p, &blocks, window)?;
-    p.reshaped(&dx, &shape)
+/// What belongs to each window at all of its places, and zeros where there is no window.
+fn spread(p: &mut Pullback, a: &str, window: &Window) -> Result<String> {
+    let spread = pool::repeated(p, a, &window.kernel)?;
+    pool::fitted(p, &spread, window)
 }
 
 /// Windows of any geometry: the elements of each are laid side by side as channels by a
