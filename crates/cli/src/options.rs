@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use neural_cleanse::data::{self, Columns, Filter, Picked, Resizing, Samples, Size, Wanted};
-use neural_cleanse::engine::{self, EngineChoice};
+use neural_cleanse::engine::{self, EngineChoice, Precision};
 use neural_cleanse::{Classifier, ClassifierOptions, InterfaceOptions, Layout, Model, ModelCard, Preprocessing};
 
 /// The model and what it wants.
@@ -81,6 +81,11 @@ pub struct EngineArguments {
     /// The engine's shared library, where it is not found by itself
     #[arg(long, value_name = "FILE", help_heading = "Engine")]
     engine_library: Option<PathBuf>,
+
+    /// What triggers are searched for in: f32, or bf16, which is faster where the engine and the processor have it; all
+    /// that is reported is measured in f32
+    #[arg(long, default_value = "f32", value_name = "NAME", help_heading = "Engine")]
+    precision: Precision,
 
     /// The number of threads [default: as many as there are processors]
     #[arg(long, value_name = "N", help_heading = "Engine")]
@@ -183,7 +188,9 @@ impl ModelArguments {
             Some(threads) => threads,
             None => std::thread::available_parallelism().map_or(1, |n| n.get()),
         };
-        Classifier::new(model, options, selected.engine, threads).with_context(|| self.model.display().to_string())
+        let classifier = Classifier::new(model, options, selected.engine, threads)
+            .with_context(|| self.model.display().to_string())?;
+        Ok(classifier.with_search_precision(self.engine.precision)?)
     }
 
     /// Whether a file beside the model names its classes.

@@ -206,6 +206,45 @@ fn one_seed_gives_one_result_whatever_the_threads_and_the_other_classes() {
 }
 
 #[test]
+fn a_search_in_bfloat16_comes_to_the_same_verdicts() {
+    for (model, expected) in [("fmnist_badnets", 1), ("resnet_badnets", 1), ("fmnist_clean", 0), ("resnet_clean", 0)] {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().to_str().unwrap();
+        let path = format!("fixtures/{model}.onnx");
+        let mut arguments = vec!["scan", &path, "--data", "fixtures/fashion-mnist-400.npz", "--out", out];
+        arguments.extend(PREPROCESSING);
+        arguments.extend(["--engine", "openvino", "--precision", "bf16"]);
+        let output = command(&arguments);
+        let words = String::from_utf8(output.stderr).unwrap();
+        if words.contains("no OpenVINO library was found") || words.contains("has no instructions for bfloat16") {
+            eprintln!("skipped: {words}");
+            return;
+        }
+        assert_eq!(output.status.code(), Some(expected), "{model}: {words}");
+        let report = report(folder.path());
+        assert_eq!(report["engine"]["precision"], "bf16");
+        if expected == 1 {
+            assert_eq!(report["flagged_classes"], serde_json::json!([7]), "{model}");
+        }
+    }
+}
+
+#[test]
+fn a_precision_that_the_engine_lacks_is_refused() {
+    let words = complaint(&[
+        "scan",
+        "fixtures/fmnist_clean.onnx",
+        "--data",
+        "fixtures/fashion-mnist-400.npz",
+        "--engine",
+        "rten",
+        "--precision",
+        "bf16",
+    ]);
+    assert!(words.contains("rten cannot compute in bf16: only openvino can"), "{words}");
+}
+
+#[test]
 fn a_folder_of_images_serves_as_samples() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().to_str().unwrap();

@@ -7,7 +7,7 @@ use onnx_grad::{ElementType, Graph, Model, Tensor, ValueType, differentiate};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::engine::{Engine, Session};
+use crate::engine::{Engine, Precision, Session};
 use crate::error::{Error, Result};
 use crate::interface::InterfaceOptions;
 use crate::network::Network;
@@ -55,6 +55,8 @@ pub struct Classifier {
     value_range: (f32, f32),
     class_names: Vec<String>,
     engine: Arc<dyn Engine>,
+    search_engine: Arc<dyn Engine>,
+    precision: Precision,
     threads: usize,
     predictor: Mutex<Option<Predictor>>,
 }
@@ -78,9 +80,17 @@ impl Classifier {
         if !(value_range.0.is_finite() && value_range.1.is_finite() && value_range.0 < value_range.1) {
             return Err(Error::Config(format!("{value_range:?} is not a range of pixel values")));
         }
-        let interface = options.interface;
-        let predictor = Mutex::new(None);
-        let mut classifier = Classifier { network, interface, value_range, class_names, engine, threads, predictor };
+        let mut classifier = Classifier {
+            network,
+            interface: options.interface,
+            value_range,
+            class_names,
+            search_engine: engine.clone(),
+            engine,
+            precision: Precision::F32,
+            threads,
+            predictor: Mutex::new(None),
+        };
         if classifier.network.scores() == Scores::Logits && classifier.gives_probabilities()? {
             classifier.network.scores_are_probabilities();
             classifier.predictor = Mutex::new(None);
@@ -104,6 +114,17 @@ impl Classifier {
         Ok(self)
     }
 
+    /// The same classifier, whose triggers are searched for in `precision`. Predictions and all that is measured stay in
+    /// float32.
+    ///
+    /// # Errors
+    /// If the engine does not compute in that precision.
+    pub fn with_search_precision(mut self, precision: Precision) -> Result<Self> {
+        self.search_engine = self.engine.with_precision(precision)?;
+        self.precision = precision;
+        Ok(self)
+    }
+
     /// The same classifier with another `model`, such as a repaired one: preprocessing, range of pixel values, names of
     /// the classes, engine and threads stay.
     ///
@@ -116,7 +137,7 @@ impl Classifier {
             value_range: Some(self.value_range),
             class_names: Some(self.class_names.clone()),
         };
-        Classifier::new(model, options, self.engine.clone(), self.threads)
+        Classifier::new(model, options, self.engine.clone(), self.threads)?.with_search_precision(self.precision)
     }
 
     /// Whether the scores of images of noise are probabilities, none of them negative and their sum 1.
@@ -158,6 +179,16 @@ impl Classifier {
     /// The engine that runs the model.
     pub fn engine(&self) -> &Arc<dyn Engine> {
         &self.engine
+    }
+
+    /// The engine that runs the search for triggers.
+    pub fn search_engine(&self) -> &Arc<dyn Engine> {
+        &self.search_engine
+    }
+
+    /// What triggers are searched for in.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The number of threads that the classifier may use.

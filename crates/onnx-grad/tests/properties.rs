@@ -198,6 +198,14 @@ proptest! {
     }
 
     #[test]
+    fn strided_conv_to_few_channels(axes in two_axes(), stride in 2..5usize, channels in 1..5usize, room in 0..9usize) {
+        let axes = axes.map(|axis| Axis { stride, dilation: 1, extent: axis.extent + room, ..axis });
+        let x = noise(&shape([2, channels], &axes, |axis| axis.extent), 1);
+        let weights = noise(&shape([3, channels], &axes, |axis| axis.kernel), 2);
+        Application { op: "Conv", operands: vec![x, weights], attributes: window(&axes), constant_rest: true }.check()?;
+    }
+
+    #[test]
     fn conv_transpose(axes in two_axes(), group in 1..3usize, channels in 1..3usize, filters in 1..3usize, extra in 0..3usize) {
         let axes = axes.map(|axis| {
             // The window may not be cropped away.

@@ -44,7 +44,7 @@ pub struct Inversion {
     /// The trigger with the smallest norm among the steps that reached the success threshold; the last one
     /// where no step did.
     pub trigger: Trigger,
-    /// Whether any step reached the success threshold.
+    /// Whether any step reached the success threshold, and float32 confirms it where the search was in another precision.
     pub converged: bool,
     /// Every step, in order.
     pub steps: Vec<Step>,

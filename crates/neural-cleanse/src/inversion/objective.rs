@@ -2,8 +2,8 @@ use ndarray::{Array2, Array3, Array4, ArrayView4, Axis, Ix2, s};
 use onnx_grad::{ElementType, Graph, Tensor, ValueType, differentiate};
 
 use super::Config;
-use crate::classifier::Classifier;
-use crate::engine::Session;
+use crate::classifier::{Classifier, classes_of};
+use crate::engine::{Precision, Session};
 use crate::error::{Error, Result};
 use crate::trigger::Trigger;
 
@@ -14,6 +14,8 @@ use crate::trigger::Trigger;
 /// The target is an input, so that one objective serves all classes.
 pub struct Objective {
     session: Box<dyn Session>,
+    /// The same in float32, where the search is not.
+    reference: Option<Box<dyn Session>>,
     outputs: [String; 4],
     images: Array4<f32>,
     classes: usize,
@@ -64,8 +66,12 @@ impl Objective {
         let model = gradients.graph.to_model_bytes("objective")?;
         let [mask_gradient, pattern_gradient] = <[String; 2]>::try_from(gradients.names).map_err(|_| malformed())?;
         let outputs = [cross_entropy, logits, mask_gradient, pattern_gradient];
-        let session = classifier.engine().compile(&model, threads)?;
-        Ok(Objective { session, outputs, images: Array4::zeros((batch, channels, height, width)), classes })
+        let session = classifier.search_engine().compile(&model, threads)?;
+        let reference = match classifier.precision() {
+            Precision::F32 => None,
+            Precision::Bf16 => Some(classifier.engine().compile(&model, threads)?),
+        };
+        Ok(Objective { session, reference, outputs, images: Array4::zeros((batch, channels, height, width)), classes })
     }
 
     /// The largest number of images in a minibatch.
@@ -82,6 +88,40 @@ impl Objective {
         trigger: &Trigger,
         target: usize,
     ) -> Result<Evaluation> {
+        self.run(pool, rows, trigger, target, false)
+    }
+
+    /// Whether float32 confirms what a search in another precision has found: on the first two minibatches of `rows`,
+    /// the trigger sends to `target` at least the share `threshold` of the images that it sends there in the precision of
+    /// the search.
+    pub fn confirms(
+        &mut self,
+        pool: ArrayView4<'_, f32>,
+        rows: &[usize],
+        trigger: &Trigger,
+        target: usize,
+        threshold: f64,
+    ) -> Result<bool> {
+        if self.reference.is_none() {
+            return Ok(true);
+        }
+        let hits = |evaluation: Evaluation| classes_of(&evaluation.logits).iter().filter(|&&c| c == target).count();
+        let (mut seen, mut confirmed) = (0, 0);
+        for batch in rows.chunks(self.batch()).take(2) {
+            seen += hits(self.run(pool, batch, trigger, target, false)?);
+            confirmed += hits(self.run(pool, batch, trigger, target, true)?);
+        }
+        Ok(confirmed as f64 >= threshold * seen as f64)
+    }
+
+    fn run(
+        &mut self,
+        pool: ArrayView4<'_, f32>,
+        rows: &[usize],
+        trigger: &Trigger,
+        target: usize,
+        in_float32: bool,
+    ) -> Result<Evaluation> {
         for (mut slot, &row) in self.images.outer_iter_mut().zip(rows) {
             slot.assign(&pool.index_axis(Axis(0), row));
         }
@@ -96,7 +136,8 @@ impl Objective {
             ("target", one_hot.view().into_dyn()),
             ("weights", weights.view().into_dyn()),
         ];
-        let outputs = self.session.run(&inputs, &self.outputs.each_ref().map(String::as_str))?;
+        let session = self.reference.as_mut().filter(|_| in_float32).unwrap_or(&mut self.session);
+        let outputs = session.run(&inputs, &self.outputs.each_ref().map(String::as_str))?;
         let [cross_entropy, logits, mask_gradient, pattern_gradient] =
             <[_; 4]>::try_from(outputs).map_err(|_| malformed())?;
         let cross_entropy = cross_entropy.into_iter().next().ok_or_else(malformed)?;

@@ -148,7 +148,21 @@ impl Search {
         let best_norm = self.best.as_ref().map(|(norm, _)| *norm);
         let stopped = self.early_stop.as_mut().is_some_and(|rule| rule.record(best_norm, &self.schedule));
         self.finished = stopped || self.steps.len() == self.config.steps;
+        if self.finished {
+            self.confirm(objective, working)?;
+        }
         Ok(step)
+    }
+
+    /// Lets the best trigger stand only if the objective confirms it.
+    fn confirm(&mut self, objective: &mut Objective, working: &CleanSet) -> Result<()> {
+        let Some((_, best)) = &self.best else { return Ok(()) };
+        let rows = working.rows_outside(self.target);
+        let threshold = self.config.attack_success_threshold;
+        if !objective.confirms(working.images.view(), &rows, best, self.target, threshold)? {
+            self.last = self.best.take().map(|(_, trigger)| trigger);
+        }
+        Ok(())
     }
 
     /// How many bytes a search holds between its steps, roughly, for images of `[C, H, W]`: the variables with the

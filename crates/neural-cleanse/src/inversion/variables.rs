@@ -14,6 +14,8 @@ const BETAS: (f64, f64) = (0.5, 0.9);
 /// to the range of pixel values; and the optimiser that moves them.
 pub struct TriggerVariables {
     values: Vec<f64>,
+    /// The hyperbolic tangents of the values, which take long beside all else that is done with them.
+    tangents: Vec<f64>,
     adam: Adam<f64>,
     learning_rate: f64,
     mask_shape: [usize; 3],
@@ -31,23 +33,32 @@ impl TriggerVariables {
         let mut values = vec![unconstrained(config.initial_mask); mask_len];
         values.extend((0..pattern_len).map(|_| unconstrained(rng.random_range(0.01..0.99))));
         let adam = Adam::new(BETAS, values.len());
-        TriggerVariables { values, adam, learning_rate: config.learning_rate, mask_shape, image_shape, value_range }
+        let tangents = values.iter().map(|value| value.tanh()).collect();
+        TriggerVariables {
+            values,
+            tangents,
+            adam,
+            learning_rate: config.learning_rate,
+            mask_shape,
+            image_shape,
+            value_range,
+        }
     }
 
     /// The trigger that the variables stand for.
     pub fn trigger(&self) -> Trigger {
-        let (mask, pattern) = self.values.split_at(self.mask_shape.iter().product());
+        let (mask, pattern) = self.tangents.split_at(self.mask_shape.iter().product());
         let (low, high) = (f64::from(self.value_range.0), f64::from(self.value_range.1));
-        let mut values = mask.iter().map(|&a| constrained(a) as f32);
+        let mut values = mask.iter().map(|&t| constrained(t) as f32);
         let mask = Array3::from_shape_simple_fn(self.mask_shape, || values.next().unwrap_or_default());
-        let mut values = pattern.iter().map(|&b| (low + (high - low) * constrained(b)) as f32);
+        let mut values = pattern.iter().map(|&t| (low + (high - low) * constrained(t)) as f32);
         let pattern = Array3::from_shape_simple_fn(self.image_shape, || values.next().unwrap_or_default());
         Trigger { mask, pattern }
     }
 
     /// The mask in row-major order.
     pub fn mask(&self) -> Vec<f64> {
-        self.values[..self.mask_shape.iter().product()].iter().map(|&a| constrained(a)).collect()
+        self.tangents[..self.mask_shape.iter().product()].iter().map(|&t| constrained(t)).collect()
     }
 
     /// One step of Adam against cross-entropy + `cost` · norm of the mask.
@@ -57,14 +68,17 @@ impl TriggerVariables {
         let by_mask = (evaluation.mask_gradient.iter().zip(norm_gradient)).map(|(&g, n)| f64::from(g) + cost * n);
         let by_pattern = evaluation.pattern_gradient.iter().map(|&g| f64::from(g) * scale);
         let gradient: Vec<f64> =
-            by_mask.chain(by_pattern).zip(&self.values).map(|(gradient, &value)| gradient * slope(value)).collect();
+            by_mask.chain(by_pattern).zip(&self.tangents).map(|(gradient, &t)| gradient * slope(t)).collect();
         self.adam.step(self.learning_rate, &mut self.values, &gradient);
+        for (tangent, value) in self.tangents.iter_mut().zip(&self.values) {
+            *tangent = value.tanh();
+        }
     }
 }
 
-/// From the real line to 0..1.
-fn constrained(value: f64) -> f64 {
-    value.tanh() / 2.0 + 0.5
+/// What a tangent stands for, in 0..=1.
+fn constrained(tangent: f64) -> f64 {
+    tangent / 2.0 + 0.5
 }
 
 /// From 0..1 to the real line.
@@ -72,9 +86,9 @@ fn unconstrained(value: f64) -> f64 {
     ((value - 0.5) * 2.0).atanh()
 }
 
-/// The derivative of [`constrained`].
-fn slope(value: f64) -> f64 {
-    (1.0 - value.tanh().powi(2)) / 2.0
+/// The derivative, with respect to the variable, of what its `tangent` stands for.
+fn slope(tangent: f64) -> f64 {
+    (1.0 - tangent.powi(2)) / 2.0
 }
 
 #[cfg(test)]
@@ -111,8 +125,8 @@ mod tests {
         };
         let before = variables.values.clone();
         let objective = |values: &[f64]| {
-            let mask: f64 = values[..20].iter().map(|&a| constrained(a)).sum();
-            let pattern: f64 = values[20..].iter().map(|&b| -1.0 + 4.0 * constrained(b)).sum();
+            let mask: f64 = values[..20].iter().map(|a| constrained(a.tanh())).sum();
+            let pattern: f64 = values[20..].iter().map(|b| -1.0 + 4.0 * constrained(b.tanh())).sum();
             2.0 * pattern - 0.5 * mask + 0.3 * mask
         };
         variables.descend(&evaluation, Norm::L1, 0.3);

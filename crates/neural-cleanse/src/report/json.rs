@@ -107,6 +107,8 @@ pub struct EngineReport {
     pub name: String,
     /// Its version.
     pub version: String,
+    /// What triggers were searched for in: `f32` or `bf16`.
+    pub precision: String,
 }
 
 /// The model in `scan.json`.
@@ -172,7 +174,11 @@ impl ScanReport {
             clean_accuracy: scan.clean_accuracy,
             classes: classes(scan, classifier),
             parameters: config.clone(),
-            engine: EngineReport { name: engine.name().to_owned(), version: engine.version() },
+            engine: EngineReport {
+                name: engine.name().to_owned(),
+                version: engine.version(),
+                precision: classifier.precision().to_string(),
+            },
             seed: config.seed,
             gradient_samples: scan.gradient_samples,
             seconds,

@@ -1,7 +1,7 @@
 //! Convolution and its transpose, over one, two or three spatial axes.
 
 use super::pullback::signed;
-use super::{Pullback, conv_block};
+use super::{Pullback, conv_block, sub_pixel};
 use crate::window::Window;
 use crate::{Attributes, Result, Tensor};
 
@@ -11,11 +11,7 @@ pub(super) fn conv(p: &mut Pullback) -> Result<()> {
     let window = p.window()?;
     let group = group(p, weights)?;
     if p.needs(0) {
-        let flippable = window.strides.iter().all(|&stride| stride == 1);
-        let dx = match p.constant_value(weights).filter(|_| flippable) {
-            Some(weights) => flipped(p, g, &weights, &window, group)?,
-            None => scattered(p, g, weights, &window, group)?,
-        };
+        let dx = input_cotangent(p, g, weights, &window, group)?;
         p.give(0, &dx)?;
     }
     if p.needs(1) {
@@ -23,6 +19,21 @@ pub(super) fn conv(p: &mut Pullback) -> Result<()> {
         p.give(1, &dweights)?;
     }
     give_bias(p, g)
+}
+
+/// The cotangent of the input of the convolution over `window`, in the form that engines run fastest.
+fn input_cotangent(p: &mut Pullback, g: &str, weights: &str, window: &Window, group: usize) -> Result<String> {
+    if let Some(constant) = p.constant_value(weights) {
+        if window.strides.iter().all(|&stride| stride == 1) {
+            return flipped(p, g, &constant, window, group);
+        }
+        if group == 1
+            && let Some(dx) = sub_pixel::conv(p, g, &constant, window)?
+        {
+            return Ok(dx);
+        }
+    }
+    scattered(p, g, weights, window, group)
 }
 
 /// Input `[N, C, ...]`, weights `[C, M / group, ...]`, bias `[M]`.

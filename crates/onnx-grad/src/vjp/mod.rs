@@ -21,6 +21,7 @@ mod resize;
 mod scatter;
 mod select;
 mod softmax;
+mod sub_pixel;
 
 pub(crate) use pullback::{Pullback, filled};
 
