@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ndarray::{Array1, Array4, ArrayView4, Axis, s};
 use neural_cleanse::data::{self, Picked, Samples, Wanted};
-use neural_cleanse::engine::{Engine, OnnxRuntime, Rten};
+use neural_cleanse::engine::{Engine, EngineChoice, OnnxRuntime, Precision, Rten, select};
 use neural_cleanse::{Classifier, ClassifierOptions, Model, Preprocessing};
 
 fn fixtures() -> PathBuf {
@@ -13,10 +13,14 @@ fn fixtures() -> PathBuf {
 }
 
 fn classifier(model: &str, engine: Arc<dyn Engine>) -> Classifier {
+    classifier_with_threads(model, engine, 2)
+}
+
+fn classifier_with_threads(model: &str, engine: Arc<dyn Engine>, threads: usize) -> Classifier {
     let preprocessing = Preprocessing { scale: 1.0 / 255.0, mean: vec![0.2860], std: vec![0.3530] };
     let options = ClassifierOptions { preprocessing, ..ClassifierOptions::default() };
     let model = Model::read(fixtures().join(model)).unwrap();
-    Classifier::new(model, options, engine, 2).unwrap()
+    Classifier::new(model, options, engine, threads).unwrap()
 }
 
 fn samples(count: usize) -> Samples {
@@ -114,6 +118,38 @@ fn both_engines_give_the_same_gradients() {
         eprintln!("{model}: {outliers} of 100 gradients differ by more than 1e-4");
         // Where rounding tips a ReLU or a pool the other way, a gradient differs visibly.
         assert!(outliers <= 3, "{model}: {outliers} of 100 gradients differ");
+    }
+}
+
+#[test]
+fn gradients_are_the_same_to_the_bit_whatever_the_threads() {
+    let cases = [
+        (EngineChoice::Rten, Precision::F32),
+        (EngineChoice::OnnxRuntime, Precision::F32),
+        (EngineChoice::OpenVino, Precision::F32),
+        (EngineChoice::OpenVino, Precision::Bf16),
+    ];
+    let samples = samples(32);
+    let labels = samples.labels.clone().unwrap();
+    for (choice, precision) in cases {
+        let engine = match select(choice, None).and_then(|selected| selected.engine.with_precision(precision)) {
+            Ok(engine) => engine,
+            Err(reason) => {
+                eprintln!("skipped: {reason}");
+                continue;
+            }
+        };
+        for model in ["fmnist_badnets.onnx", "resnet_badnets.onnx"] {
+            let gradient = |threads: usize| {
+                let classifier = classifier_with_threads(model, engine.clone(), threads);
+                classifier.loss_gradient(samples.images.view(), &labels).unwrap()
+            };
+            let one = gradient(1);
+            assert!(one.iter().any(|&g| g != 0.0));
+            for threads in [2, 3] {
+                assert!(gradient(threads) == one, "{choice} {precision}, {model}: {threads} threads differ from one");
+            }
+        }
     }
 }
 
