@@ -8,6 +8,8 @@ use neural_cleanse::engine::{
     Engine, EngineChoice, EngineError, OnnxRuntime, OpenVino, Precision, Rten, Session, select,
 };
 
+use onnx_grad::{ElementType, Graph, Tensor, ValueType, differentiate};
+
 const ARITHMETIC: &[u8] = include_bytes!("models/arithmetic.onnx");
 const NETWORK: &[u8] = include_bytes!("models/network.onnx");
 
@@ -148,6 +150,40 @@ fn engines_agree_on_the_network() {
         for (bits, expected) in logits(compile(engine.as_ref(), NETWORK, 1).as_mut()).iter().zip(&reference) {
             let (logit, expected) = (f32::from_bits(*bits), f32::from_bits(*expected));
             assert!((logit - expected).abs() < 1e-2, "{}: {logit} for {expected}", engine.name());
+        }
+    }
+}
+
+/// A square matrix is the same size transposed, so that an engine which keeps weights packed can take one for the other.
+#[test]
+fn gradients_through_square_weights_are_right() {
+    const SIZE: usize = 64;
+    let weights: Vec<f64> = (0..SIZE * SIZE).map(|i| ((i * 7919 + i * i * 31) % 97) as f64 / 97.0 - 0.5).collect();
+    let sum = |rows: &dyn Fn(usize) -> f64| -> Vec<f64> { (0..SIZE).map(rows).collect() };
+    for op in ["Gemm", "MatMul"] {
+        let mut graph = Graph::new();
+        graph.add_input("x", ValueType::new(ElementType::F32, [2, SIZE])).expect("an input");
+        graph.add_initializer("w", Tensor::floats(ElementType::F32, [SIZE, SIZE], &weights)).expect("weights");
+        let y = graph.apply(op, &["x", "w"], ()).expect("a product");
+        let square = graph.apply("Mul", &[&y, &y], ()).expect("a square");
+        graph.set_outputs(&[&square]).expect("an output");
+        let gradients = differentiate(&graph, &[&square], &["x"]).expect("gradients");
+        let model = gradients.graph.to_model_bytes("square").expect("a model");
+
+        // For x of ones, y is the column sums of w and the gradient 2 w y.
+        let y = sum(&|column| (0..SIZE).map(|row| weights[row * SIZE + column]).sum());
+        let expected = sum(&|row| (0..SIZE).map(|column| 2.0 * weights[row * SIZE + column] * y[column]).sum());
+        for engine in engines() {
+            let mut session = compile(engine.as_ref(), &model, 1);
+            let ones = ArrayD::from_elem(vec![2, SIZE], 1.0f32);
+            let found = session.run(&[("x", ones.view())], &[&gradients.names[0]]).expect("a run");
+            for (found, expected) in found[0].iter().zip(expected.iter().cycle()) {
+                assert!(
+                    (f64::from(*found) - expected).abs() < 1e-3,
+                    "{}, {op}: {found}, not {expected}",
+                    engine.name()
+                );
+            }
         }
     }
 }

@@ -10,7 +10,14 @@ pub(super) fn gemm(p: &mut Pullback) -> Result<()> {
     let (flip_a, flip_b) = (node.int("transA", 0) != 0, node.int("transB", 0) != 0);
     let alpha = node.float("alpha", 1.0);
     if p.needs(0) {
-        let da = if flip_a { product(p, alpha, b, flip_b, g, true) } else { product(p, alpha, g, false, b, !flip_b) }?;
+        // Constant weights get a copy in the other order: OpenVINO 2026.4 mixes up the packed forms of one square matrix
+        // that is used both as it is and transposed.
+        let (b, flip_b) = match p.constant_value(b) {
+            Some(_) => (matrices_transposed(p, b)?, !flip_b),
+            None => (b.to_owned(), flip_b),
+        };
+        let da =
+            if flip_a { product(p, alpha, &b, flip_b, g, true) } else { product(p, alpha, g, false, &b, !flip_b) }?;
         p.give(0, &da)?;
     }
     if p.needs(1) {
@@ -79,7 +86,13 @@ fn matrices_transposed(p: &mut Pullback, a: &str) -> Result<String> {
     let rank = p.shape(a)?.len();
     let mut permutation: Vec<usize> = (0..rank).collect();
     permutation.swap(rank - 2, rank - 1);
-    p.transposed(a, &permutation)
+    let Some(constant) = p.constant_value(a) else { return p.transposed(a, &permutation) };
+    let mut shape = constant.shape().to_vec();
+    shape.swap(rank - 2, rank - 1);
+    let (rows, columns) = (shape[rank - 2], shape[rank - 1]);
+    let place = |i: usize| i - i % (rows * columns) + i % columns * rows + i / columns % rows;
+    let sources: Vec<usize> = (0..shape.iter().product()).map(place).collect();
+    Ok(p.constant(constant.gathered(shape, &sources)))
 }
 
 /// All rows of a batch of matrices, as one matrix.

@@ -14,12 +14,14 @@ use crate::{Result, Tensor};
 const FEW_CHANNELS: usize = 4;
 
 /// The cotangent of the input of the convolution of `window` with constant `weights`, `[M, C, kh, kw]`; `None` where that
-/// is not worth it, or the strides differ.
+/// is not worth it, or the strides of rows and columns differ.
 pub(super) fn conv(p: &mut Pullback, g: &str, weights: &Tensor, window: &Window) -> Result<Option<String>> {
     let &[filters, channels, height, width] = weights.shape() else { return Ok(None) };
     let stride = window.strides[0];
     let dense = window.dilations.iter().all(|&dilation| dilation == 1);
-    if channels > FEW_CHANNELS || stride == 1 || window.strides[1] != stride || !dense {
+    // A stride beyond the kernel leaves phases without taps, and there may be any number of them.
+    let worthwhile = (2..=height.min(width)).contains(&stride) && channels <= FEW_CHANNELS;
+    if !worthwhile || window.strides[1] != stride || !dense {
         return Ok(None);
     }
     let phases: Vec<Phase> = (0..stride * stride).map(|i| Phase::new(window, [i / stride, i % stride])).collect();
@@ -28,6 +30,21 @@ pub(super) fn conv(p: &mut Pullback, g: &str, weights: &Tensor, window: &Window)
     let low = [0, 1].map(|i| seen().map(|phase| phase.reach[i] + 1 - phase.count[i] as i64).min().unwrap_or(0));
     let high = [0, 1].map(|i| seen().map(|phase| phase.reach[i]).max().unwrap_or(0));
     let kernel = [0, 1].map(|i| (high[i] - low[i] + 1) as usize);
+
+    // What lies before and after the outputs is padding where pixels see it, and cropped where none does.
+    let (mut starts, mut ends) = (vec![0; 4], p.shape(g)?);
+    let (mut pads_begin, mut pads_end) = (vec![0; 2], vec![0; 2]);
+    for i in 0..2 {
+        let after = window.input[i].div_ceil(stride) as i64 + high[i] - ends[2 + i] as i64;
+        pads_begin[i] = (-low[i]).max(0) as usize;
+        starts[2 + i] = low[i].max(0) as usize;
+        pads_end[i] = after.max(0) as usize;
+        ends[2 + i] -= (-after).max(0) as usize;
+    }
+    if (0..2).any(|i| starts[2 + i] >= ends[2 + i]) {
+        // No pixel sees any output.
+        return Ok(None);
+    }
 
     let values = weights.to_f64();
     let mut taps = Vec::with_capacity(phases.len() * channels * filters * kernel[0] * kernel[1]);
@@ -43,16 +60,6 @@ pub(super) fn conv(p: &mut Pullback, g: &str, weights: &Tensor, window: &Window)
     let shape = [phases.len() * channels, filters, kernel[0], kernel[1]];
     let taps = p.constant(Tensor::floats(weights.element(), shape, &taps));
 
-    // What lies before and after the outputs is padding where pixels see it, and cropped where none does.
-    let (mut starts, mut ends) = (vec![0; 4], p.shape(g)?);
-    let (mut pads_begin, mut pads_end) = (vec![0; 2], vec![0; 2]);
-    for i in 0..2 {
-        let after = window.input[i].div_ceil(stride) as i64 + high[i] - ends[2 + i] as i64;
-        pads_begin[i] = (-low[i]).max(0) as usize;
-        starts[2 + i] = low[i].max(0) as usize;
-        pads_end[i] = after.max(0) as usize;
-        ends[2 + i] -= (-after).max(0) as usize;
-    }
     let g = p.cropped(g, &starts, &ends)?;
     let backward = Window { kernel: kernel.to_vec(), strides: vec![1; 2], pads_begin, ..window.clone() };
     let packed = p.apply("Conv", &[&g, &taps], attributes(&backward, &pads_end, 1))?;
