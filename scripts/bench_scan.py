@@ -1,4 +1,4 @@
-"""Times whole scans, ours and those of the peers' schedules in PyTorch, and prints the table of docs/benchmarks.md.
+"""Times whole scans, ours and those of the peers' schedules in PyTorch, and prints the table of docs/scan-benchmarks.md.
 
     cargo build --release
     python3 scripts/train_resnet18.py target/resnet18            # some minutes
