@@ -36,7 +36,7 @@ pub fn backdoored(classes: usize, target: usize, name: &str) -> ScanReport {
         "clean_accuracy": 0.9,
         "classes": (0..classes).map(class).collect::<Vec<_>>(),
         "parameters": Config::default(),
-        "engine": {"name": "rten", "version": "0.27"},
+        "engine": {"name": "rten", "version": "0.27", "precision": "f32"},
         "seed": 0,
         "gradient_samples": 3200,
         "seconds": 1.5,
