@@ -92,19 +92,13 @@ fn unique_names(graph: &GraphProto) -> Result<()> {
 }
 
 /// That the node is an operator of the default ONNX domain.
-pub(crate) fn domain(node: &NodeProto, model: &ModelProto) -> Result<()> {
+pub(crate) fn domain(node: &NodeProto) -> Result<()> {
     if is_default_domain(node.domain.as_deref()) {
         return Ok(());
     }
-    let is_function = |op: &str| model.functions.iter().any(|f| f.name() == op && f.domain() == node.domain());
     Err(node_error(
         node,
         match node.domain() {
-            _ if is_function(node.op_type()) => {
-                "is a function that the model defines itself; replace such functions by what they stand for with \
-                 onnx.inliner.inline_local_functions"
-                    .to_owned()
-            }
             "com.microsoft" => "is an operator of ONNX Runtime and not of ONNX; use the model as it was before ONNX \
                                 Runtime optimised or quantised it"
                 .to_owned(),
@@ -163,14 +157,14 @@ pub(crate) fn operator(node: &NodeProto) -> String {
     }
 }
 
-fn is_default_domain(domain: Option<&str>) -> bool {
+pub(crate) fn is_default_domain(domain: Option<&str>) -> bool {
     matches!(domain, None | Some("" | "ai.onnx"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::{FunctionProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
+    use crate::proto::{OperatorSetIdProto, TensorProto, ValueInfoProto};
 
     fn node(domain: &str, output: &str) -> NodeProto {
         NodeProto {
@@ -207,16 +201,12 @@ mod tests {
 
     #[test]
     fn foreign_operators_are_refused_with_a_way_out() {
-        let function =
-            FunctionProto { name: Some("Op".to_owned()), domain: Some("own".to_owned()), ..FunctionProto::default() };
-        let model = ModelProto { functions: vec![function], ..ModelProto::default() };
-        assert_eq!(domain(&node("ai.onnx", "y"), &model), Ok(()));
+        assert_eq!(domain(&node("ai.onnx", "y")), Ok(()));
         for (name, expected) in [
-            ("own", "node `n` (own.Op): is a function that the model defines itself"),
             ("com.microsoft", "node `n` (com.microsoft.Op): is an operator of ONNX Runtime and not of ONNX"),
             ("other", "node `n` (other.Op): is an operator of the domain `other`"),
         ] {
-            let error = domain(&node(name, "y"), &model).unwrap_err().to_string();
+            let error = domain(&node(name, "y")).unwrap_err().to_string();
             assert!(error.starts_with(expected), "{error}");
         }
     }

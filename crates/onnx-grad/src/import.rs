@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use crate::batch::{self, FixedBatch};
 use crate::check::{self, node_error};
 use crate::external::ExternalFiles;
-use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
+use crate::proto::{AttributeProto, GraphProto, NodeProto, ValueInfoProto};
 use crate::{Attribute, ElementType, Error, Graph, Model, Node, Result, Tensor, TensorData, ValueType};
-use crate::{fold, node_proto, opset, order, tensor_proto};
+use crate::{fold, functions, node_proto, opset, order, tensor_proto};
 
 /// How a model becomes a graph.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,7 +34,8 @@ impl Graph {
     /// If the model breaks a rule of ONNX or uses something that is not supported; the message names the
     /// node or the value.
     pub fn import(model: &Model, options: &ImportOptions) -> Result<Graph> {
-        let graph = check::graph(&model.proto)?;
+        let graph = functions::inlined(&model.proto, check::graph(&model.proto)?)?;
+        let graph = graph.as_ref();
         let is_input = |name: &String| graph.input.iter().any(|input| input.name() == name);
         if let Some(name) = options.input_shapes.keys().find(|name| !is_input(name)) {
             return Err(Error::value(name, "is given a shape, but is not an input of the model"));
@@ -52,7 +53,6 @@ impl Graph {
 
 struct Importer<'a> {
     graph: Graph,
-    model: &'a ModelProto,
     files: &'a ExternalFiles,
     opset: i64,
     fold_weights: bool,
@@ -74,7 +74,6 @@ impl<'a> Importer<'a> {
     ) -> Result<Graph> {
         let mut importer = Importer {
             graph: Graph::new(),
-            model: &model.proto,
             files: &model.files,
             opset: check::opset(&model.proto)?,
             fold_weights: options.fold_weights,
@@ -114,7 +113,7 @@ impl<'a> Importer<'a> {
     }
 
     fn add_node(&mut self, proto: &NodeProto) -> Result<()> {
-        check::domain(proto, self.model)?;
+        check::domain(proto)?;
         check::not_on_integers(proto)?;
         match proto.op_type() {
             "Constant" => return self.add_constant(proto),

@@ -15,6 +15,7 @@ mod extend;
 mod external;
 mod fold;
 mod foreign;
+mod functions;
 mod graph;
 mod import;
 mod infer;
