@@ -14,7 +14,7 @@ use std::time::Instant;
 use ndarray::{Array1, Array2, Array4, ArrayView1, Axis, concatenate};
 use ndarray_npy::{NpzReader, NpzWriter};
 use neural_cleanse::engine::{EngineChoice, select};
-use neural_cleanse::{Model, Network, Preprocessing};
+use neural_cleanse::{Classifier, ClassifierOptions, Model};
 use onnx_grad::{ElementType, Graph, ValueType, differentiate};
 
 const THREADS: usize = 2;
@@ -30,7 +30,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let images: Array4<f32> = samples.by_name("x")?;
     let labels: Array1<i64> = samples.by_name("labels")?;
 
-    let network = Network::new(Model::read(model)?, Preprocessing::default(), None)?;
+    let engine = select(engine.parse::<EngineChoice>()?, None)?.engine;
+    let classifier = Classifier::new(Model::read(model)?, ClassifierOptions::default(), engine.clone(), THREADS)?;
+    let network = classifier.network();
     let batch = network.batch(batch);
     let mut graph = Graph::new();
     let input = network.add_images(&mut graph, batch)?;
@@ -41,7 +43,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     graph.add_output(&logits)?;
     let gradients = differentiate(&graph, &[&loss], &[&input])?;
 
-    let engine = select(engine.parse::<EngineChoice>()?, None)?.engine;
     let mut session = engine.compile(&gradients.graph.to_model_bytes("gradient")?, THREADS)?;
     let (mut all_logits, mut all_gradients, mut milliseconds) = (Vec::new(), Vec::new(), Vec::new());
     for (images, labels) in images.axis_chunks_iter(Axis(0), batch).zip(labels.axis_chunks_iter(Axis(0), batch)) {
