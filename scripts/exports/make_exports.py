@@ -29,13 +29,14 @@ def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("names", nargs="*", metavar="NAME")
     options.add_argument("--out", type=Path, required=True)
+    options.add_argument("--exporter", choices=[*PYTORCH_EXPORTERS, *EXPORTERS["keras"], *EXPORTERS["sklearn"]], help="this one only")
     options = options.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     warnings.filterwarnings("ignore")
     for architecture in selected(options.names):
         stem = f"{architecture.library}-{architecture.name}"
         try:
-            export_architecture(architecture, options.out, stem)
+            export_architecture(architecture, options.out, stem, options.exporter)
         except Exception as error:
             print(f"{stem}: {type(error).__name__}: {str(error).splitlines()[0][:300]}", flush=True)
             traceback.print_exc(limit=-2)
@@ -52,17 +53,18 @@ def selected(names: list[str]):
     return chosen.values()
 
 
-def export_architecture(architecture, out: Path, stem: str):
+def export_architecture(architecture, out: Path, stem: str, only: str | None):
     exporters = EXPORTERS.get(architecture.library, PYTORCH_EXPORTERS)
-    targets = {exporter: out / f"{stem}-{exporter}.onnx" for exporter in exporters}
-    if (out / f"{stem}.npz").exists() and all(target.exists() or refusal(target).exists() for target in targets.values()):
+    targets = {exporter: out / f"{stem}-{exporter}.onnx" for exporter in exporters if only in (None, exporter)}
+    targets = {exporter: target for exporter, target in targets.items() if not (target.exists() or refusal(target).exists())}
+    if not targets:
         return
     model = build(architecture, SEED)
-    size = architecture.size
-    x = torch.randn(32 if size <= 128 else 8, 3, size, size, generator=torch.Generator().manual_seed(SEED + 1))
-    labels, gradient = input_gradient(copy.deepcopy(model).double(), x.double())
-    _, gradient_float32 = input_gradient(model, x, labels)
-    np.savez(out / f"{stem}.npz", x=x, labels=labels, gradient=gradient, gradient_float32=gradient_float32)
+    x = images(architecture)
+    if not (out / f"{stem}.npz").exists():
+        labels, gradient = input_gradient(copy.deepcopy(model).double(), x.double())
+        _, gradient_float32 = input_gradient(model, x, labels)
+        np.savez(out / f"{stem}.npz", x=x, labels=labels, gradient=gradient, gradient_float32=gradient_float32)
     for exporter, target in targets.items():
         try:
             exporters[exporter](model, x[:2], target)
@@ -71,6 +73,11 @@ def export_architecture(architecture, out: Path, stem: str):
             target.unlink(missing_ok=True)
             refusal(target).write_text(f"{type(error).__name__}: {error}")
             print(f"{target.name}: {type(error).__name__}: {str(error).strip().splitlines()[0][:200]}", flush=True)
+
+
+def images(architecture):
+    size = architecture.size
+    return torch.randn(32 if size <= 128 else 8, 3, size, size, generator=torch.Generator().manual_seed(SEED + 1))
 
 
 def refusal(target: Path) -> Path:
