@@ -118,7 +118,7 @@ def build(architecture: Architecture, seed: int) -> nn.Module:
         if statistics:
             model.train()
             model(torch.randn(16, 3, architecture.size, architecture.size))
-    return with_folded_statistics(model.eval()).requires_grad_(False)
+    return with_folded_statistics(model.eval())
 
 
 def with_folded_statistics(model):

@@ -62,8 +62,8 @@ def export_architecture(architecture, out: Path, stem: str, only: str | None):
     model = build(architecture, SEED)
     x = images(architecture)
     if not (out / f"{stem}.npz").exists():
-        labels, gradient = input_gradient(copy.deepcopy(model).double(), x.double())
-        _, gradient_float32 = input_gradient(model, x, labels)
+        labels, gradient = input_gradient(copy.deepcopy(model).requires_grad_(False).double(), x.double())
+        _, gradient_float32 = input_gradient(copy.deepcopy(model).requires_grad_(False), x, labels)
         np.savez(out / f"{stem}.npz", x=x, labels=labels, gradient=gradient, gradient_float32=gradient_float32)
     for exporter, target in targets.items():
         try:
