@@ -14,7 +14,7 @@ use std::time::Instant;
 use ndarray::{Array1, Array2, Array4, ArrayView1, Axis, concatenate};
 use ndarray_npy::{NpzReader, NpzWriter};
 use neural_cleanse::engine::{EngineChoice, select};
-use neural_cleanse::{Classifier, ClassifierOptions, Model};
+use neural_cleanse::{Classifier, ClassifierOptions, InterfaceOptions, Model};
 use onnx_grad::{ElementType, Graph, ValueType, differentiate};
 
 const THREADS: usize = 2;
@@ -31,7 +31,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let labels: Array1<i64> = samples.by_name("labels")?;
 
     let engine = select(engine.parse::<EngineChoice>()?, None)?.engine;
-    let classifier = Classifier::new(Model::read(model)?, ClassifierOptions::default(), engine.clone(), THREADS)?;
+    let (_, channels, height, width) = images.dim();
+    let interface = InterfaceOptions { sample_shape: Some([channels, height, width]), ..InterfaceOptions::default() };
+    let options = ClassifierOptions { interface, ..ClassifierOptions::default() };
+    let classifier = Classifier::new(Model::read(model)?, options, engine.clone(), THREADS)?;
     let network = classifier.network();
     let batch = network.batch(batch);
     let mut graph = Graph::new();
