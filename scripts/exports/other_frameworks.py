@@ -10,6 +10,7 @@ from torch import nn
 os.environ["KERAS_BACKEND"] = "torch"
 KERAS_APPLICATIONS = {
     "MobileNet": 64, "MobileNetV3Small": 64, "ResNet50": 64, "EfficientNetB0": 64, "DenseNet121": 64, "Xception": 96, "ConvNeXtTiny": 64,
+    "EfficientNetV2B0": 64, "MobileNetV2": 64,
 }  # fmt: skip
 
 

@@ -70,3 +70,25 @@ def test_a_named_operator_in_terms_of_several_runs(op):
         attributes = {"num_groups": 2}
     node = helper.make_node(op, list(operands), ["y"], name="the node", **attributes)
     check(Case("named", [node], operands, set(operands) - {"x"}, simplified=True))
+
+
+def test_weights_may_be_standardised_by_their_own_statistics(tmp_path):
+    """`BatchNormalization` in training mode, on constants: timm's convolutions with standardised weights."""
+    weights = np.random.default_rng(1).uniform(-1, 1, (1, 2, 3))
+    ones, zeros, gains = np.ones(2), np.zeros(2), np.array([0.5, 2.0])
+    constants = {"w": weights, "gains": gains, "zeros": zeros, "ones": ones}
+    nodes = [
+        helper.make_node("BatchNormalization", ["w", "gains", "zeros", "zeros", "ones"], ["s", "", ""], training_mode=1, epsilon=0.25),
+        helper.make_node("Mul", ["x", "s"], ["y"]),
+    ]
+    value = lambda name: helper.make_tensor_value_info(name, TensorProto.DOUBLE, [1, 2, 3])
+    initializers = [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "model", [value("x")], [value("y")], initializers)
+    model = helper.make_model(graph, opset_imports=IMPORTS, ir_version=8)
+    centred = weights - weights.mean(axis=(0, 2), keepdims=True)
+    expected = centred / np.sqrt((centred**2).mean(axis=(0, 2), keepdims=True) + 0.25) * gains[:, None]
+    for options in ([], ["--weights"]):
+        target, result = differentiated(model, tmp_path, *options)
+        assert result.returncode == 0, result.stderr
+        [gradient] = reference(onnx.load(target)).run([result.stdout.strip()], {"x": np.ones((1, 2, 3))})
+        np.testing.assert_allclose(gradient, expected, rtol=1e-12)

@@ -20,6 +20,7 @@ pub(crate) use rewrite::Rewrite;
 /// last of which has its outputs. Constants that they need are added to `graph`.
 pub(crate) fn upgrade(graph: &mut Graph, mut node: Node, version: i64) -> Result<Vec<Node>> {
     match node.op.as_str() {
+        "BatchNormalization" => normalization::batch(graph, node, version),
         "Dropout" => normalization::dropout(graph, node, version),
         "GroupNormalization" => normalization::group(graph, node, version),
         "RMSNormalization" => normalization::root_mean_square(graph, node),
@@ -30,7 +31,6 @@ pub(crate) fn upgrade(graph: &mut Graph, mut node: Node, version: i64) -> Result
         "Softmax" | "LogSoftmax" if version < 13 => softmax::over_trailing_axes(graph, node),
         _ => {
             match node.op.as_str() {
-                "BatchNormalization" => normalization::batch(&mut node, version)?,
                 "Cast" => cast(&mut node),
                 "Resize" | "Upsample" => resize::resize(graph, &mut node, version)?,
                 "AveragePool" => average_pool(&mut node)?,

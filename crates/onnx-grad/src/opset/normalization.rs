@@ -1,5 +1,7 @@
 //! Normalizations, and Dropout, as they are at inference.
 
+use std::collections::HashSet;
+
 use super::Rewrite;
 use crate::{Attribute, Attributes, Error, Graph, Node, Result, Tensor, TensorData};
 
@@ -7,14 +9,55 @@ const TRAINING: &str = "is in training mode; export the model in evaluation mode
 
 /// Before opset 14, outputs for the batch's statistics meant training; before opset 9 every
 /// element could have statistics of its own.
-pub(super) fn batch(node: &mut Node, version: i64) -> Result<()> {
+///
+/// What does not depend on the model's inputs may be normalized by its own statistics: some models standardise their weights so.
+pub(super) fn batch(graph: &mut Graph, mut node: Node, version: i64) -> Result<Vec<Node>> {
     if version < 9 && node.attributes.remove("spatial") == Some(Attribute::Int(0)) {
-        return Err(Error::node(node, "normalizes every element by itself (`spatial` = 0), which is not supported"));
+        return Err(Error::node(&node, "normalizes every element by itself (`spatial` = 0), which is not supported"));
     }
-    if node.int("training_mode", 0) != 0 || node.outputs.len() > 1 {
-        return Err(Error::node(node, TRAINING));
+    let trains = node.int("training_mode", 0) != 0;
+    match node.input(0) {
+        Some(data) if trains && node.outputs.len() == 1 && !depends_on_inputs(graph, data) => {
+            by_own_statistics(graph, node)
+        }
+        _ if trains || node.outputs.len() > 1 => Err(Error::node(&node, TRAINING)),
+        _ => Ok(vec![node]),
     }
-    Ok(())
+}
+
+/// Whether the value called `name` is computed from an input of the graph.
+fn depends_on_inputs(graph: &Graph, name: &str) -> bool {
+    let mut reached = HashSet::from([name]);
+    for node in graph.nodes().iter().rev() {
+        if node.outputs.iter().any(|output| reached.contains(output.as_str())) {
+            reached.extend(node.inputs.iter().map(String::as_str));
+        }
+    }
+    graph.inputs().iter().any(|input| reached.contains(input.as_str()))
+}
+
+/// (x - mean(x)) / √(variance(x) + epsilon) · scale + bias for each channel.
+fn by_own_statistics(graph: &mut Graph, node: Node) -> Result<Vec<Node>> {
+    let epsilon = f64::from(node.float("epsilon", 1e-5));
+    let no_channels = Error::node(&node, "has an input without channels");
+    let mut rewrite = Rewrite::new(graph, node);
+    let ((x, element, shape), (scale, ..), (bias, ..)) = (rewrite.input(0)?, rewrite.input(1)?, rewrite.input(2)?);
+    let [_, channels, rest @ ..] = &shape[..] else { return Err(no_channels) };
+    let axes: Vec<i64> = (0..shape.len() as i64).filter(|&axis| axis != 1).collect();
+    let axes = rewrite.constant(Tensor::ints(&axes));
+    let per_channel = rewrite.constant(Tensor::ints(&[&[*channels as i64][..], &vec![1; rest.len()]].concat()));
+    let epsilon = rewrite.constant(Tensor::scalar(element, epsilon));
+    let mean = rewrite.apply("ReduceMean", &[&x, &axes], ());
+    let centred = rewrite.apply("Sub", &[&x, &mean], ());
+    let square = rewrite.apply("Mul", &[&centred, &centred], ());
+    let variance = rewrite.apply("ReduceMean", &[&square, &axes], ());
+    let shifted = rewrite.apply("Add", &[&variance, &epsilon], ());
+    let root = rewrite.apply("Sqrt", &[&shifted], ());
+    let normal = rewrite.apply("Div", &[&centred, &root], ());
+    let scale = rewrite.apply("Reshape", &[&scale, &per_channel], ());
+    let bias = rewrite.apply("Reshape", &[&bias, &per_channel], ());
+    let scaled = rewrite.apply("Mul", &[&normal, &scale], ());
+    Ok(rewrite.finish("Add", &[&scaled, &bias], ()))
 }
 
 /// Dropout does nothing at inference.
