@@ -112,6 +112,10 @@ struct UnlearningArguments {
     #[arg(long, value_name = "SHARE")]
     stamped_share: Option<f64>,
 
+    /// How much of what is asked of a sample is the model's own answer before, and not its label, 0 to 1
+    #[arg(long, value_name = "SHARE")]
+    distillation: Option<f64>,
+
     /// The number of images in a minibatch
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
@@ -362,6 +366,7 @@ impl UnlearningArguments {
         Unlearning {
             epochs: self.epochs.unwrap_or(default.epochs),
             stamped_share: self.stamped_share.unwrap_or(default.stamped_share),
+            distillation: self.distillation.unwrap_or(default.distillation),
             batch_size: self.batch_size.unwrap_or(default.batch_size),
             learning_rate: self.learning_rate.unwrap_or(default.learning_rate),
             optimiser: match self.optimiser {

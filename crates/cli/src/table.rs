@@ -28,11 +28,12 @@ pub fn of_classes(report: &ScanReport) -> Table {
     table
 }
 
-/// One line a stage of a repair: what it is, clean accuracy, the success rate of each reversed trigger and of the true
-/// one, and the filter's error rates, all in percent.
+/// One line a stage of a repair: what it is, clean accuracy, how many clean images of other classes go to each target, the success
+/// rate of each reversed trigger and of the true one, and the filter's error rates, all in percent.
 pub fn of_repair(repair: &Repair, targets: &[usize]) -> Table {
     let mut table = plain();
     let mut header = vec!["stage".to_owned(), "clean accuracy".to_owned()];
+    header.extend(targets.iter().map(|target| format!("no trigger ({target})")));
     header.extend(targets.iter().map(|target| format!("ASR, reversed ({target})")));
     header.extend(["ASR, true", "false positives", "let through", "what was done"].map(str::to_owned));
     table.set_header(header);
@@ -40,6 +41,7 @@ pub fn of_repair(repair: &Repair, targets: &[usize]) -> Table {
         let percent = |share: f64| format!("{:.1}", 100.0 * share);
         let perhaps = |share: Option<f64>| share.map_or("–".to_owned(), percent);
         let mut row = vec![stage.to_owned(), percent(measurement.clean_accuracy)];
+        row.extend(measurement.natural_confusion_rates.iter().map(|&rate| percent(rate)));
         row.extend(measurement.attack_success_rates.iter().map(|&rate| percent(rate)));
         row.push(perhaps(measurement.true_attack_success_rate));
         row.push(perhaps(measurement.false_positive_rate));
@@ -51,7 +53,7 @@ pub fn of_repair(repair: &Repair, targets: &[usize]) -> Table {
     for outcome in &repair.outcomes {
         add(&outcome.method, &outcome.after, &outcome.summary);
     }
-    align_right(&mut table, 1..targets.len() + 5);
+    align_right(&mut table, 1..2 * targets.len() + 5);
     table
 }
 

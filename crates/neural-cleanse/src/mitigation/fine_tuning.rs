@@ -1,4 +1,4 @@
-use ndarray::{Array2, Array4, ArrayD, ArrayView4, Axis, s};
+use ndarray::{Array2, Array4, ArrayD, ArrayView2, ArrayView4, Axis, s};
 use onnx_grad::{ElementType, Graph, Model, Tensor, TensorData, ValueType, differentiate};
 
 use crate::classifier::Classifier;
@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 use crate::optimiser::{Descent, Optimiser};
 use crate::trainable::Layers;
 
-/// The training of a classifier's weights as one compiled graph: images, labels and weights go in; the mean
-/// cross-entropy and its gradient with respect to each weight come out.
+/// The training of a classifier's weights as one compiled graph: images, wanted probabilities and weights go in; the
+/// mean cross-entropy and its gradient with respect to each weight come out.
 pub(super) struct FineTuning {
     session: Box<dyn Session>,
     cross_entropy: String,
@@ -47,9 +47,9 @@ impl FineTuning {
             ));
         }
         let log_probabilities = graph.apply("LogSoftmax", &[&logits], [("axis", 1)])?;
-        let of_labels = graph.apply("Mul", &[&log_probabilities, "targets"], ())?;
+        let of_targets = graph.apply("Mul", &[&log_probabilities, "targets"], ())?;
         let axes = graph.constant(Tensor::ints(&[0, 1]));
-        let log_likelihood = graph.apply("ReduceSum", &[&of_labels, &axes], [("keepdims", 0)])?;
+        let log_likelihood = graph.apply("ReduceSum", &[&of_targets, &axes], [("keepdims", 0)])?;
         let cross_entropy = graph.apply("Neg", &[&log_likelihood], ())?;
         graph.set_outputs(&[&cross_entropy])?;
 
@@ -69,15 +69,19 @@ impl FineTuning {
         Ok(FineTuning { session, cross_entropy, weights: trained, images, classes })
     }
 
-    /// Moves the weights one step of `learning_rate` towards classifying `images` `[N, C, H, W]`, as many as the graph was made for or
-    /// fewer, as `labels` say. Returns the mean cross-entropy before the step, in nats; the weights do not move where it
-    /// is not finite.
-    pub(super) fn step(&mut self, images: ArrayView4<'_, f32>, labels: &[usize], learning_rate: f64) -> Result<f64> {
-        self.images.slice_mut(s![..labels.len(), .., .., ..]).assign(&images);
+    /// Moves the weights one step of `learning_rate` towards giving `images` `[N, C, H, W]`, as many as the graph was made for or
+    /// fewer, the probabilities `wanted` `[N, classes]`. Returns the mean cross-entropy before the step, in nats; the weights
+    /// do not move where it is not finite.
+    pub(super) fn step(
+        &mut self,
+        images: ArrayView4<'_, f32>,
+        wanted: ArrayView2<'_, f32>,
+        learning_rate: f64,
+    ) -> Result<f64> {
+        let count = images.len_of(Axis(0));
+        self.images.slice_mut(s![..count, .., .., ..]).assign(&images);
         let mut targets = Array2::zeros((self.images.len_of(Axis(0)), self.classes));
-        for (row, &label) in labels.iter().enumerate() {
-            targets[[row, label]] = 1.0 / labels.len() as f32;
-        }
+        targets.slice_mut(s![..count, ..]).assign(&(&wanted / count as f32));
         let mut inputs = vec![("images", self.images.view().into_dyn()), ("targets", targets.view().into_dyn())];
         inputs.extend(self.weights.iter().map(|weight| (weight.input.as_str(), weight.value.view())));
         let mut names = vec![self.cross_entropy.as_str()];

@@ -70,7 +70,10 @@ pub struct Measurement {
     /// For each backdoor, the share of images outside the target class that the reversed trigger sends there, in 0..=1. An
     /// input that the filter abstains on is not sent there.
     pub attack_success_rates: Vec<f64>,
-    /// The same of the true trigger, if it is known.
+    /// For each backdoor, the share of the same images that go there without any trigger, by natural confusion: what an attack
+    /// success rate comes to where the backdoor is gone.
+    pub natural_confusion_rates: Vec<f64>,
+    /// The success rate of the true trigger, if it is known.
     pub true_attack_success_rate: Option<f64>,
     /// The share of clean images that the filter abstains on; `None` without a filter.
     pub false_positive_rate: Option<f64>,
@@ -186,20 +189,24 @@ fn measure(
     unseen: &CleanSet,
 ) -> Result<Measurement> {
     let clean_accuracy = classifier.accuracy(unseen.images.view(), &unseen.labels)?;
-    let success = |backdoor: &Backdoor| match filter {
-        None => unseen.attack_success_rate(classifier, &backdoor.trigger, backdoor.target_class),
-        Some(filter) => {
-            let stamped = backdoor.trigger.apply(unseen.images_outside(backdoor.target_class).view())?;
-            let predicted = classes_of(&classifier.predict(stamped.view())?);
-            let abstains = filter.abstains(classifier, stamped.view())?;
-            let through = predicted
-                .iter()
-                .zip(abstains)
-                .filter(|(class, abstains)| **class == backdoor.target_class && !abstains);
-            Ok(through.count() as f64 / predicted.len().max(1) as f64)
-        }
+    let rate_of = |images: ArrayView4<'_, f32>, target_class: usize| -> Result<f64> {
+        let predicted = classes_of(&classifier.predict(images)?);
+        let abstains = match filter {
+            Some(filter) => filter.abstains(classifier, images)?,
+            None => vec![false; predicted.len()],
+        };
+        let sent_there =
+            predicted.iter().zip(abstains).filter(|(class, abstains)| **class == target_class && !abstains);
+        Ok(sent_there.count() as f64 / predicted.len().max(1) as f64)
     };
+    let success = |backdoor: &Backdoor| {
+        let stamped = backdoor.trigger.apply(unseen.images_outside(backdoor.target_class).view())?;
+        rate_of(stamped.view(), backdoor.target_class)
+    };
+    let confusion =
+        |backdoor: &Backdoor| rate_of(unseen.images_outside(backdoor.target_class).view(), backdoor.target_class);
     let attack_success_rates = backdoors.iter().map(success).collect::<Result<Vec<f64>>>()?;
+    let natural_confusion_rates = backdoors.iter().map(confusion).collect::<Result<Vec<f64>>>()?;
     let true_attack_success_rate = true_backdoor.map(success).transpose()?;
     let (mut false_positive_rate, mut false_negative_rate) = (None, None);
     if let Some(filter) = filter {
@@ -219,6 +226,7 @@ fn measure(
     Ok(Measurement {
         clean_accuracy,
         attack_success_rates,
+        natural_confusion_rates,
         true_attack_success_rate,
         false_positive_rate,
         false_negative_rate,
