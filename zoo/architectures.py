@@ -1,0 +1,125 @@
+"""The networks of the zoo: each takes [N, C, S, S] in 0..1 and gives logits [N, classes]."""
+
+import torch
+from torch import nn
+
+
+class Scaled(nn.Module):
+    """Maps 0..1 to -1..1 before the network, as most training code does."""
+
+    def forward(self, x):
+        return 2 * x - 1
+
+
+def cnn_max(channels, side, classes, dropout):
+    features = 32 * ((side - 4) // 2 - 4 >> 1) ** 2
+    return nn.Sequential(
+        nn.Conv2d(channels, 16, 5), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 5), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(features, 128), nn.ReLU(), nn.Dropout(dropout), nn.Linear(128, classes),
+    )  # fmt: skip
+
+
+def cnn_avg(channels, side, classes, dropout):
+    features = 48 * (side // 4) ** 2
+    return nn.Sequential(
+        nn.Conv2d(channels, 24, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2),
+        nn.Conv2d(24, 48, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2),
+        nn.Flatten(), nn.Dropout(dropout), nn.Linear(features, 96), nn.ReLU(), nn.Linear(96, classes),
+    )  # fmt: skip
+
+
+def vgg(channels, side, classes, dropout):
+    def block(a, b):
+        return [nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), nn.Conv2d(b, b, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+
+    return nn.Sequential(
+        *block(channels, 16), *block(16, 32), nn.Flatten(),
+        nn.Linear(32 * (side // 4) ** 2, 128), nn.ReLU(), nn.Dropout(dropout), nn.Linear(128, classes),
+    )  # fmt: skip
+
+
+class Residual(nn.Module):
+    def __init__(self, a, b, stride):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(a, b, 3, stride, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU(),
+            nn.Conv2d(b, b, 3, padding=1, bias=False), nn.BatchNorm2d(b),
+        )  # fmt: skip
+        self.skip = nn.Identity() if stride == 1 and a == b else nn.Sequential(nn.Conv2d(a, b, 1, stride, bias=False), nn.BatchNorm2d(b))
+
+    def forward(self, x):
+        return torch.relu(self.body(x) + self.skip(x))
+
+
+def resnet(channels, side, classes, dropout):
+    return nn.Sequential(
+        nn.Conv2d(channels, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
+        Residual(16, 16, 2), Residual(16, 32, 2), Residual(32, 32, 1),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(32, classes),
+    )  # fmt: skip
+
+
+def separable(channels, side, classes, dropout):
+    def block(a, b, stride):
+        return [
+            nn.Conv2d(a, a, 3, stride, 1, groups=a, bias=False), nn.BatchNorm2d(a), nn.ReLU6(),
+            nn.Conv2d(a, b, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU6(),
+        ]  # fmt: skip
+
+    return nn.Sequential(
+        nn.Conv2d(channels, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU6(),
+        *block(16, 32, 2), *block(32, 64, 2), *block(64, 64, 1),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(64, classes),
+    )  # fmt: skip
+
+
+class Attention(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads, self.qkv, self.out = heads, nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, x):
+        n, t, w = x.shape
+        q, k, v = self.qkv(x).reshape(n, t, 3, self.heads, w // self.heads).permute(2, 0, 3, 1, 4)
+        weights = torch.softmax(q @ k.transpose(2, 3) * (w // self.heads) ** -0.5, dim=3)
+        return self.out((weights @ v).transpose(1, 2).reshape(n, t, w))
+
+
+class Encoder(nn.Module):
+    def __init__(self, width, dropout):
+        super().__init__()
+        self.norm1, self.attention, self.norm2 = nn.LayerNorm(width), Attention(width, 4), nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width))
+
+    def forward(self, x):
+        x = x + self.attention(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class Vit(nn.Module):
+    def __init__(self, channels, side, classes, dropout, width=64, patch=4):
+        super().__init__()
+        self.patches = nn.Conv2d(channels, width, patch, patch)
+        self.position = nn.Parameter(0.02 * torch.randn(1, (side // patch) ** 2, width))
+        self.encoders = nn.Sequential(*[Encoder(width, dropout) for _ in range(3)])
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, classes)
+
+    def forward(self, x):
+        tokens = self.patches(x).flatten(2).transpose(1, 2) + self.position
+        return self.head(self.norm(self.encoders(tokens)).mean(1))
+
+
+def mlp(channels, side, classes, dropout):
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(channels * side * side, 256), nn.ReLU(), nn.Dropout(dropout),
+        nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, classes),
+    )  # fmt: skip
+
+
+NETWORKS = {"cnn_max": cnn_max, "cnn_avg": cnn_avg, "vgg": vgg, "resnet": resnet, "separable": separable, "vit": Vit, "mlp": mlp}
+
+
+def build(name, channels, side, classes, dropout):
+    """The network `name` for square images."""
+    return nn.Sequential(Scaled(), NETWORKS[name](channels, side, classes, dropout))
