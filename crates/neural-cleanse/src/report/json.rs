@@ -214,7 +214,7 @@ impl ScanReport {
     /// # fn main() -> neural_cleanse::Result<()> {
     /// let report = ScanReport::read(Path::new("model-scan/scan.json"))?;
     /// for class in report.classes.iter().filter(|class| report.flagged_classes.contains(&class.target_class)) {
-    ///     println!("{}: norm {:.1}", class.label(), class.norm_l1);
+    ///     println!("{}: ratio {:?}", class.label(), class.ratio);
     /// }
     /// # Ok(())
     /// # }
