@@ -1,5 +1,6 @@
 //! A user's model as it is in its file.
 
+use std::fmt;
 use std::io::Write;
 use std::path::Path;
 
@@ -14,7 +15,7 @@ use crate::{Error, Result, Tensor, foreign, tensor_proto};
 const MAX_BYTES: u64 = i32::MAX as u64;
 
 /// An ONNX model with everything that its file holds. What is read and written again without a
-/// change is equal; a repair changes initializers and nothing else.
+/// change is equal, wherever it lies; a repair changes initializers and nothing else.
 ///
 /// ```
 /// use onnx_grad::Model;
@@ -26,10 +27,28 @@ const MAX_BYTES: u64 = i32::MAX as u64;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone)]
 pub struct Model {
     pub(crate) proto: ModelProto,
     pub(crate) files: ExternalFiles,
+}
+
+impl PartialEq for Model {
+    fn eq(&self, other: &Self) -> bool {
+        self.proto == other.proto
+    }
+}
+
+/// Names the graph; its weights would fill the screen.
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let graph = self.proto.graph.as_ref();
+        f.debug_struct("Model")
+            .field("graph", &graph.and_then(|graph| graph.name.as_deref()).unwrap_or_default())
+            .field("nodes", &graph.map_or(0, |graph| graph.node.len()))
+            .field("initializers", &graph.map_or(0, |graph| graph.initializer.len()))
+            .finish_non_exhaustive()
+    }
 }
 
 impl Model {
