@@ -116,6 +116,14 @@ struct UnlearningArguments {
     #[arg(long, value_name = "SHARE")]
     distillation: Option<f64>,
 
+    /// The share of the samples without a trigger that are mixed with another sample, 0 to 1
+    #[arg(long, value_name = "SHARE")]
+    mixing: Option<f64>,
+
+    /// How many further triggers are inverted for each flagged class and unlearned, too
+    #[arg(long, value_name = "N")]
+    further_triggers: Option<usize>,
+
     /// The number of images in a minibatch
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
@@ -367,6 +375,8 @@ impl UnlearningArguments {
             epochs: self.epochs.unwrap_or(default.epochs),
             stamped_share: self.stamped_share.unwrap_or(default.stamped_share),
             distillation: self.distillation.unwrap_or(default.distillation),
+            mixing: self.mixing.unwrap_or(default.mixing),
+            further_triggers: self.further_triggers.unwrap_or(default.further_triggers),
             batch_size: self.batch_size.unwrap_or(default.batch_size),
             learning_rate: self.learning_rate.unwrap_or(default.learning_rate),
             optimiser: match self.optimiser {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ndarray::Array3;
 use neural_cleanse::data::{self, Wanted};
 use neural_cleanse::engine::Rten;
-use neural_cleanse::mitigation::{Backdoor, Mitigation, Unlearning, mitigate, unlearn};
+use neural_cleanse::mitigation::{Backdoor, Mitigation, Unlearning, UnlearningStep, mitigate, unlearn};
 use neural_cleanse::{
     Classifier, ClassifierOptions, CleanSet, Error, Layers, Model, Optimiser, Preprocessing, Trigger,
 };
@@ -85,12 +85,37 @@ fn the_backdoor_is_gone_and_the_accuracy_is_not() {
 }
 
 #[test]
+fn further_triggers_remove_what_one_trigger_does_not_cover() {
+    let classifier = classifier("fmnist_badnets", 2);
+    let backdoor = backdoor("fmnist_badnets", 7);
+    let (train, held_out) = samples(&classifier, 100);
+    // Half of the true trigger, as a search may find it.
+    let mut half = backdoor.clone();
+    half.trigger.mask.slice_mut(ndarray::s![.., ..26, ..]).fill(0.0);
+    let mut searched = 0;
+    let mut success = |further_triggers| {
+        let options = Unlearning { epochs: 4, further_triggers, ..Unlearning::default() };
+        let mut observe = |step| {
+            searched += usize::from(matches!(step, UnlearningStep::Search { .. }));
+            ControlFlow::Continue(())
+        };
+        let model = unlearn(&classifier, std::slice::from_ref(&half), &train, &options, &mut observe).expect("a model");
+        let after = classifier.with_model(model).expect("a classifier");
+        held_out.attack_success_rate(&after, &backdoor.trigger, 7).expect("a rate")
+    };
+    let (alone, together) = (success(0), success(2));
+    assert!(searched > 0);
+    assert!(together < alone && together < 0.05, "{alone} by half the trigger, {together} with two others");
+}
+
+#[test]
 fn distillation_holds_the_model_to_its_own_answers() {
     let classifier = classifier("fmnist_badnets", 2);
     let (train, held_out) = samples(&classifier, 100);
     let wrong = CleanSet { labels: train.labels.iter().map(|label| (label + 1) % 10).collect(), ..train };
     let accuracy = |distillation| {
-        let options = Unlearning { epochs: 2, stamped_share: 0.0, distillation, ..Unlearning::default() };
+        let options =
+            Unlearning { epochs: 2, learning_rate: 1e-3, stamped_share: 0.0, distillation, ..Unlearning::default() };
         let model = unlearn(&classifier, &[], &wrong, &options, &mut |_| ControlFlow::Continue(())).expect("a model");
         let after = classifier.with_model(model).expect("a classifier");
         after.accuracy(held_out.images.view(), &held_out.labels).expect("an accuracy")

@@ -4,6 +4,8 @@ mod discriminant;
 mod embedding;
 mod filtering;
 mod fine_tuning;
+mod further_triggers;
+mod lessons;
 mod penultimate;
 mod pruning;
 mod ranking;
@@ -118,6 +120,9 @@ impl Repair {
     }
 }
 
+/// The part of the progress of unlearning that the searches for further triggers are shown as, in 0..=1.
+const SEARCHING: f64 = 0.1;
+
 /// Repairs `classifier`, which has `backdoors`, by `methods` in their order.
 ///
 /// The methods work on `working` alone; what is reported is measured on `unseen`, with the reversed triggers and with the
@@ -153,13 +158,17 @@ pub fn mitigate(
         let mut tell = |share: f64| observe(method, share);
         let summary = match method {
             Mitigation::Unlearning(options) => {
-                let mut steps = 0;
-                let model = unlearn(&current, backdoors, working, options, &mut |step| {
-                    steps = step.steps;
-                    tell(step.step as f64 / step.steps.max(1) as f64)
+                let mut trained = 0;
+                let model = unlearn(&current, backdoors, working, options, &mut |step| match step {
+                    // The searches take a small part of the time.
+                    UnlearningStep::Search { step, steps } => tell(SEARCHING * step as f64 / steps as f64),
+                    UnlearningStep::Training { step, steps, .. } => {
+                        trained = step;
+                        tell(SEARCHING + (1.0 - SEARCHING) * step as f64 / steps as f64)
+                    }
                 })?;
                 current = current.with_model(model)?;
-                format!("{steps} steps of fine-tuning")
+                format!("{trained} steps of fine-tuning")
             }
             Mitigation::Pruning(options) => {
                 let most = options.most * Penultimate::find(current.network())?.neurons() as f64;

@@ -1,14 +1,15 @@
 use std::ops::ControlFlow;
 
-use ndarray::{Array2, Array4, ArrayView4, Axis};
+use ndarray::Axis;
 use onnx_grad::Model;
-use rand::seq::SliceRandom;
-use rand::{Rng, SeedableRng};
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::Backdoor;
 use super::fine_tuning::FineTuning;
-use crate::classifier::{Classifier, one_hot};
+use super::further_triggers::further_triggers;
+use super::lessons::{Lesson, Lessons};
+use crate::classifier::Classifier;
 use crate::clean_set::CleanSet;
 use crate::error::{Error, Result};
 use crate::minibatches::Minibatches;
@@ -18,42 +19,51 @@ use crate::trainable::Layers;
 /// How a backdoor is unlearned: by training on clean samples of all classes, some of which carry the trigger and all of
 /// which have their true labels (paper §VI-D), softened by what the model itself said of them before.
 ///
-/// The paper trains for one epoch on a tenth of the training data. Here a thousand samples are usual, and the reversed
-/// trigger covers the true one in part only: what removes both is longer steps, and more of them. What keeps the
-/// accuracy meanwhile is self-distillation, which leaves the model no reason to move where the trigger is not.
+/// The paper trains for one epoch on a tenth of the training data. Here a thousand samples are usual, and a reversed
+/// trigger covers the true one in part only. What removes the true one is several reversed triggers, longer steps, and more of
+/// them. What keeps the accuracy meanwhile is self-distillation, which leaves the model no reason to move where the
+/// trigger is not, on the samples and on mixtures of them, of which there are more (Zhang et al., "mixup", ICLR 2018).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Unlearning {
-    /// How often all samples are passed over. By default 10.
+    /// How often all samples are passed over. By default 20.
     pub epochs: usize,
     /// The share of the samples that carry a trigger, 0..=1, chosen anew in every epoch. By default 0.3; the paper has
     /// 0.2.
     /// Where there are several backdoors, each of these samples carries one of them.
     pub stamped_share: f64,
     /// How much of what is asked of a sample, 0..=1, is the model's own answer before the training: the probabilities that
-    /// it gave the sample without a trigger. The rest is the true label. By default 0.7; the paper has 0.
+    /// it gave the sample without a trigger. The rest is the true label. By default 0.9; the paper has 0.
     pub distillation: f64,
+    /// The share of the samples without a trigger, 0..=1, that are mixed with another sample. By default 0.5; the paper
+    /// has 0.
+    pub mixing: f64,
+    /// How many further triggers are inverted for the class of each backdoor, from other starting points, to be unlearned
+    /// together with the given one. By default 2; the paper has 0.
+    pub further_triggers: usize,
     /// The number of images in a minibatch. By default 32.
     pub batch_size: usize,
     /// The length of the optimiser's first step, from which it falls linearly to 0 at the end of the training, for the
-    /// noise of the last minibatches not to cost accuracy. By default 2e-3.
+    /// noise of the last minibatches not to cost accuracy. By default 3e-3.
     pub learning_rate: f64,
     /// How the weights follow their gradients. By default Adam with β = (0.9, 0.999), whose steps do not depend on
     /// the scale of the model's inputs and losses.
     pub optimiser: Optimiser,
     /// The layers whose weights are trained. By default all.
     pub layers: Layers,
-    /// Seeds the order of the samples and the choice of those that carry a trigger.
+    /// Seeds the further triggers, the order of the samples and the choice of those that are mixed or carry a trigger.
     pub seed: u64,
 }
 
 impl Default for Unlearning {
     fn default() -> Self {
         Unlearning {
-            epochs: 10,
+            epochs: 20,
             stamped_share: 0.3,
-            distillation: 0.7,
+            distillation: 0.9,
+            mixing: 0.5,
+            further_triggers: 2,
             batch_size: 32,
-            learning_rate: 2e-3,
+            learning_rate: 3e-3,
             optimiser: Optimiser::ADAM,
             layers: Layers::All,
             seed: 0,
@@ -71,6 +81,7 @@ impl Unlearning {
         check(self.epochs > 0, "epochs must be at least 1")?;
         check((0.0..=1.0).contains(&self.stamped_share), "stamped_share must lie between 0 and 1")?;
         check((0.0..=1.0).contains(&self.distillation), "distillation must lie between 0 and 1")?;
+        check((0.0..=1.0).contains(&self.mixing), "mixing must lie between 0 and 1")?;
         check(self.batch_size > 0, "batch_size must be at least 1")?;
         let positive = self.learning_rate.is_finite() && self.learning_rate > 0.0;
         check(positive, "learning_rate must be a number above 0")?;
@@ -79,21 +90,30 @@ impl Unlearning {
     }
 }
 
-/// What one step of the training came to.
+/// A step of the work.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct UnlearningStep {
-    /// The step, counted from 1 through all epochs.
-    pub step: usize,
-    /// How many steps there will be.
-    pub steps: usize,
-    /// The epoch, counted from 1.
-    pub epoch: usize,
-    /// The mean cross-entropy of the minibatch towards what is asked of it, before the step, in nats.
-    pub cross_entropy: f64,
+pub enum UnlearningStep {
+    /// One in the search for further triggers.
+    Search {
+        /// The step, counted from 1 through all searches.
+        step: usize,
+        /// How many there will be at the most.
+        steps: usize,
+    },
+    /// One of the training.
+    Training {
+        /// The step, counted from 1 through all epochs.
+        step: usize,
+        /// How many there will be.
+        steps: usize,
+        /// The mean cross-entropy of the minibatch towards what is asked of it, before the step, in nats.
+        cross_entropy: f64,
+    },
 }
 
 /// Trains the classifier on the samples of `train`, some of them with one of `backdoors` on, to say what their labels say, and
 /// as far as [`Unlearning::distillation`] has it, what the classifier said of them without a trigger.
+/// [`Unlearning::further_triggers`] join those of `backdoors`.
 ///
 /// Returns the model that the classifier was made from with other floating-point initializers: weights, biases, and scale and
 /// bias of normalisation layers. The running mean and variance of BatchNormalization stay, as does everything else in
@@ -115,29 +135,30 @@ pub fn unlearn(
     if backdoors.is_empty() && options.stamped_share > 0.0 {
         return Err(Error::Config("there is no backdoor to unlearn".into()));
     }
+    let mut backdoors = backdoors.to_vec();
+    if options.stamped_share > 0.0 {
+        backdoors.extend(further_triggers(classifier, &backdoors, train, options, observe)?);
+    }
+    let mut lessons = Lessons::new(classifier, &backdoors, train, options)?;
     let samples = train.labels.len();
     let batch = options.batch_size.min(samples);
-    let wanted = wanted_probabilities(classifier, train, options.distillation)?;
     let mut tuning = FineTuning::new(classifier, batch, options.layers, options.optimiser)?;
     let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
     let mut minibatches = Minibatches::new((0..samples).collect(), batch, &mut rng);
     let steps = options.epochs.saturating_mul(minibatches.in_a_pass());
-    let mut step = 0;
-    for epoch in 1..=options.epochs {
-        let stamps = stamps(samples, options.stamped_share, backdoors, &mut rng);
-        for _ in 0..minibatches.in_a_pass() {
-            let left = (steps - step) as f64 / steps as f64;
-            step += 1;
-            let rows = minibatches.next(true, &mut rng);
-            let images = stamped(train.images.view(), rows, &stamps)?;
-            let wanted = wanted.select(Axis(0), rows);
-            let cross_entropy = tuning.step(images.view(), wanted.view(), options.learning_rate * left)?;
-            if !cross_entropy.is_finite() || !tuning.is_finite() {
-                return Err(diverged(step, cross_entropy, options.learning_rate));
-            }
-            if observe(UnlearningStep { step, steps, epoch, cross_entropy }).is_break() {
-                return Err(Error::Interrupted);
-            }
+    for step in 1..=steps {
+        if (step - 1) % minibatches.in_a_pass() == 0 {
+            lessons.start_epoch(&mut rng);
+        }
+        let left = (steps + 1 - step) as f64 / steps as f64;
+        let rows = minibatches.next(true, &mut rng).to_vec();
+        let Lesson { images, wanted } = lessons.lesson(&rows, &mut rng)?;
+        let cross_entropy = tuning.step(images.view(), wanted.view(), options.learning_rate * left)?;
+        if !cross_entropy.is_finite() || !tuning.is_finite() {
+            return Err(diverged(step, cross_entropy, options.learning_rate));
+        }
+        if observe(UnlearningStep::Training { step, steps, cross_entropy }).is_break() {
+            return Err(Error::Interrupted);
         }
     }
     let mut model = classifier.network().model().clone();
@@ -160,46 +181,6 @@ fn check_samples(classifier: &Classifier, train: &CleanSet) -> Result<()> {
     classifier.check_labels(&train.labels, images)
 }
 
-/// For each sample the probabilities `[N, classes]` that the training is after: of its label and, by the share `distillation`,
-/// of the classifier's own answer.
-fn wanted_probabilities(classifier: &Classifier, train: &CleanSet, distillation: f64) -> Result<Array2<f32>> {
-    let answers = softmax(classifier.predict(train.images.view())?);
-    let of_labels = one_hot(&train.labels, classifier.classes());
-    Ok(answers * distillation as f32 + of_labels * (1.0 - distillation) as f32)
-}
-
-/// Each row of `logits` as probabilities.
-fn softmax(mut logits: Array2<f32>) -> Array2<f32> {
-    for mut row in logits.outer_iter_mut() {
-        let largest = row.fold(f32::NEG_INFINITY, |largest, &logit| largest.max(logit));
-        row.mapv_inplace(|logit| (logit - largest).exp());
-        let sum = row.sum();
-        row /= sum;
-    }
-    logits
-}
-
-/// For each sample the backdoor whose trigger it carries, if it carries one; the backdoors take turns.
-fn stamps<'a>(samples: usize, share: f64, backdoors: &'a [Backdoor], rng: &mut impl Rng) -> Vec<Option<&'a Backdoor>> {
-    let count = (share * samples as f64).round() as usize;
-    let mut stamps: Vec<Option<&Backdoor>> = backdoors.iter().cycle().take(count).map(Some).collect();
-    stamps.resize(samples, None);
-    stamps.shuffle(rng);
-    stamps
-}
-
-/// The images at `rows` of `images`, with the triggers that `stamps` have for them.
-fn stamped(images: ArrayView4<'_, f32>, rows: &[usize], stamps: &[Option<&Backdoor>]) -> Result<Array4<f32>> {
-    let mut batch = images.select(Axis(0), rows);
-    for (mut image, &row) in batch.axis_chunks_iter_mut(Axis(0), 1).zip(rows) {
-        if let Some(backdoor) = stamps[row] {
-            let stamped = backdoor.trigger.apply(image.view())?;
-            image.assign(&stamped);
-        }
-    }
-    Ok(batch)
-}
-
 fn diverged(step: usize, cross_entropy: f64, learning_rate: f64) -> Error {
     Error::Classifier(if step == 1 && !cross_entropy.is_finite() {
         format!(
@@ -215,40 +196,6 @@ fn diverged(step: usize, cross_entropy: f64, learning_rate: f64) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trigger::Trigger;
-    use ndarray::{Array3, array};
-
-    fn backdoor(target_class: usize) -> Backdoor {
-        let trigger =
-            Trigger::new(Array3::ones((1, 1, 1)), Array3::from_elem((1, 1, 1), 100.0 + target_class as f32)).unwrap();
-        Backdoor { target_class, trigger }
-    }
-
-    #[test]
-    fn a_share_of_the_samples_carries_one_of_the_triggers_each() {
-        let backdoors = [backdoor(0), backdoor(1), backdoor(2)];
-        let mut rng = ChaCha8Rng::seed_from_u64(3);
-        let stamps = stamps(100, 0.2, &backdoors, &mut rng);
-        let carrying = |class| stamps.iter().flatten().filter(|backdoor| backdoor.target_class == class).count();
-        assert_eq!([carrying(0), carrying(1), carrying(2), stamps.len()], [7, 7, 6, 100]);
-        assert_ne!(stamps, super::stamps(100, 0.2, &backdoors, &mut rng), "the choice is made anew");
-
-        let images = Array4::from_shape_fn((100, 1, 1, 1), |(row, ..)| row as f32);
-        let rows = [5, 99, 40, 41, 42, 43, 44];
-        let batch = stamped(images.view(), &rows, &stamps).unwrap();
-        for (&pixel, row) in batch.iter().zip(rows) {
-            let expected = stamps[row].map_or(row as f32, |backdoor| 100.0 + backdoor.target_class as f32);
-            assert_eq!(pixel, expected);
-        }
-    }
-
-    #[test]
-    fn probabilities_follow_from_logits_of_any_size() {
-        let probabilities = softmax(array![[0.0, 3f32.ln()], [1000.0, 1000.0], [f32::NEG_INFINITY, -1000.0]]);
-        let error =
-            (&probabilities - &array![[0.25, 0.75], [0.5, 0.5], [0.0, 1.0]]).fold(0.0, |e: f32, d| e.max(d.abs()));
-        assert!(error < 1e-6, "{probabilities}");
-    }
 
     #[test]
     fn each_parameter_out_of_range_is_named() {

@@ -1,0 +1,191 @@
+//! What unlearning shows the model, and what it asks of it.
+
+use ndarray::{Array1, Array2, Array4, ArrayView4, Axis};
+use rand::seq::SliceRandom;
+use rand::{Rng, RngExt};
+
+use super::Backdoor;
+use super::unlearning::Unlearning;
+use crate::classifier::{Classifier, one_hot};
+use crate::clean_set::CleanSet;
+use crate::error::Result;
+
+/// The samples to train on, some with a trigger on, some mixed with one another.
+pub struct Lessons<'a> {
+    /// What the training starts from: its answers are what a part of the lessons is about.
+    teacher: &'a Classifier,
+    backdoors: &'a [Backdoor],
+    train: &'a CleanSet,
+    options: &'a Unlearning,
+    /// What is asked of each sample where it is not mixed with another.
+    wanted: Array2<f32>,
+    /// For each sample the backdoor whose trigger it carries in this epoch, if it carries one.
+    stamps: Vec<Option<&'a Backdoor>>,
+}
+
+/// A minibatch of images `[N, C, H, W]` with the probabilities `[N, classes]` that are asked of them.
+pub struct Lesson {
+    pub images: Array4<f32>,
+    pub wanted: Array2<f32>,
+}
+
+impl<'a> Lessons<'a> {
+    pub fn new(
+        teacher: &'a Classifier,
+        backdoors: &'a [Backdoor],
+        train: &'a CleanSet,
+        options: &'a Unlearning,
+    ) -> Result<Self> {
+        let labels = one_hot(&train.labels, teacher.classes());
+        let answers = softmax(teacher.predict(train.images.view())?);
+        let wanted = softened(labels, answers, options.distillation);
+        Ok(Lessons { teacher, backdoors, train, options, wanted, stamps: vec![None; train.labels.len()] })
+    }
+
+    /// Chooses anew which samples carry which trigger.
+    pub fn start_epoch(&mut self, rng: &mut impl Rng) {
+        self.stamps = stamps(self.train.labels.len(), self.options.stamped_share, self.backdoors, rng);
+    }
+
+    /// The lesson about the samples at `rows`.
+    pub fn lesson(&self, rows: &[usize], rng: &mut impl Rng) -> Result<Lesson> {
+        let images = stamped(self.train.images.view(), rows, &self.stamps)?;
+        let mut lesson = Lesson { images, wanted: self.wanted.select(Axis(0), rows) };
+        if self.options.mixing > 0.0 {
+            self.mix(&mut lesson, rows, rng)?;
+        }
+        Ok(lesson)
+    }
+
+    /// Mixes a part of the samples without a trigger with another sample each: `share · one + (1 − share) · other`, with
+    /// `share` even in 0..1. What is asked of the mixture is the teacher's answer to it, and the two labels in the same shares.
+    fn mix(&self, lesson: &mut Lesson, rows: &[usize], rng: &mut impl Rng) -> Result<()> {
+        let mut labels =
+            one_hot(&rows.iter().map(|&row| self.train.labels[row]).collect::<Vec<_>>(), self.teacher.classes());
+        let mut mixed = Vec::new();
+        for (k, &row) in rows.iter().enumerate() {
+            if self.stamps[row].is_some() || rng.random::<f64>() >= self.options.mixing {
+                continue;
+            }
+            let (other, share) = (rng.random_range(0..self.train.labels.len()), rng.random::<f32>());
+            let blend = |one: &mut f32, other: &f32| *one = share * *one + (1.0 - share) * other;
+            lesson.images.index_axis_mut(Axis(0), k).zip_mut_with(&self.train.images.index_axis(Axis(0), other), blend);
+            let mut label = Array1::zeros(self.teacher.classes());
+            label[self.train.labels[other]] = 1.0;
+            labels.row_mut(k).zip_mut_with(&label, blend);
+            mixed.push(k);
+        }
+        if !mixed.is_empty() {
+            let answers = softmax(self.teacher.predict(lesson.images.select(Axis(0), &mixed).view())?);
+            let wanted = softened(labels.select(Axis(0), &mixed), answers, self.options.distillation);
+            for (row, k) in wanted.outer_iter().zip(mixed) {
+                lesson.wanted.row_mut(k).assign(&row);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `labels`, but the share `distillation` of them `answers`.
+fn softened(labels: Array2<f32>, answers: Array2<f32>, distillation: f64) -> Array2<f32> {
+    answers * distillation as f32 + labels * (1.0 - distillation) as f32
+}
+
+/// Each row of `logits` as probabilities.
+fn softmax(mut logits: Array2<f32>) -> Array2<f32> {
+    for mut row in logits.outer_iter_mut() {
+        let largest = row.fold(f32::NEG_INFINITY, |largest, &logit| largest.max(logit));
+        row.mapv_inplace(|logit| (logit - largest).exp());
+        let sum = row.sum();
+        row /= sum;
+    }
+    logits
+}
+
+/// For each sample the backdoor whose trigger it carries, if it carries one; the backdoors take turns.
+fn stamps<'a>(samples: usize, share: f64, backdoors: &'a [Backdoor], rng: &mut impl Rng) -> Vec<Option<&'a Backdoor>> {
+    let count = (share * samples as f64).round() as usize;
+    let mut stamps: Vec<Option<&Backdoor>> = backdoors.iter().cycle().take(count).map(Some).collect();
+    stamps.resize(samples, None);
+    stamps.shuffle(rng);
+    stamps
+}
+
+/// The images at `rows` of `images`, with the triggers that `stamps` have for them.
+fn stamped(images: ArrayView4<'_, f32>, rows: &[usize], stamps: &[Option<&Backdoor>]) -> Result<Array4<f32>> {
+    let mut batch = images.select(Axis(0), rows);
+    for (mut image, &row) in batch.axis_chunks_iter_mut(Axis(0), 1).zip(rows) {
+        if let Some(backdoor) = stamps[row] {
+            let stamped = backdoor.trigger.apply(image.view())?;
+            image.assign(&stamped);
+        }
+    }
+    Ok(batch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trigger::Trigger;
+    use ndarray::{Array3, array};
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    fn backdoor(target_class: usize) -> Backdoor {
+        let trigger =
+            Trigger::new(Array3::ones((1, 1, 1)), Array3::from_elem((1, 1, 1), 100.0 + target_class as f32)).unwrap();
+        Backdoor { target_class, trigger }
+    }
+
+    #[test]
+    fn a_share_of_the_samples_carries_one_of_the_triggers_each() {
+        let backdoors = [backdoor(0), backdoor(1), backdoor(2)];
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let stamps = stamps(100, 0.2, &backdoors, &mut rng);
+        let carrying = |class| stamps.iter().flatten().filter(|backdoor| backdoor.target_class == class).count();
+        assert_eq!([carrying(0), carrying(1), carrying(2), stamps.len()], [7, 7, 6, 100]);
+        assert_ne!(stamps, super::stamps(100, 0.2, &backdoors, &mut rng), "the choice is made anew");
+
+        let images = Array4::from_shape_fn((100, 1, 1, 1), |(row, ..)| row as f32);
+        let rows = [5, 99, 40, 41, 42, 43, 44];
+        let batch = stamped(images.view(), &rows, &stamps).unwrap();
+        for (&pixel, row) in batch.iter().zip(rows) {
+            let expected = stamps[row].map_or(row as f32, |backdoor| 100.0 + backdoor.target_class as f32);
+            assert_eq!(pixel, expected);
+        }
+    }
+
+    #[test]
+    fn probabilities_follow_from_logits_of_any_size() {
+        let probabilities = softmax(array![[0.0, 3f32.ln()], [1000.0, 1000.0], [f32::NEG_INFINITY, -1000.0]]);
+        let error =
+            (&probabilities - &array![[0.25, 0.75], [0.5, 0.5], [0.0, 1.0]]).fold(0.0, |e: f32, d| e.max(d.abs()));
+        assert!(error < 1e-6, "{probabilities}");
+    }
+
+    #[test]
+    fn mixtures_are_asked_for_what_they_are_mixed_of() {
+        let model = onnx_grad::Model::read("../../fixtures/fmnist_clean.onnx").unwrap();
+        let teacher = Classifier::new(model, Default::default(), std::sync::Arc::new(crate::engine::Rten), 1).unwrap();
+        // Images of one colour, the label's number: what a mixture is mixed of shows.
+        let images = Array4::from_shape_fn((10, 1, 28, 28), |(row, ..)| row as f32);
+        let train = CleanSet { images, labels: (0..10).collect() };
+        let options = Unlearning { mixing: 1.0, distillation: 0.0, ..Unlearning::default() };
+        let mut lessons = Lessons::new(&teacher, &[], &train, &options).unwrap();
+        let lesson = lessons.lesson(&[3, 5, 7], &mut ChaCha8Rng::seed_from_u64(1)).unwrap();
+        let mut mixtures = 0;
+        for (image, wanted) in lesson.images.outer_iter().zip(lesson.wanted.outer_iter()) {
+            let expected: f32 = wanted.iter().enumerate().map(|(class, share)| class as f32 * share).sum();
+            assert!(image.iter().all(|pixel| (pixel - expected).abs() < 1e-5), "{wanted}: {}", image[[0, 0, 0]]);
+            assert!((wanted.sum() - 1.0).abs() < 1e-6, "{wanted}");
+            mixtures += usize::from(wanted.iter().filter(|&&share| share > 0.0).count() == 2);
+        }
+        assert!(mixtures > 0);
+
+        let trigger = Trigger::new(Array3::zeros((1, 28, 28)), Array3::zeros((1, 28, 28))).unwrap();
+        let backdoor = Backdoor { target_class: 0, trigger };
+        lessons.stamps = vec![Some(&backdoor); 10];
+        let lesson = lessons.lesson(&[3], &mut ChaCha8Rng::seed_from_u64(1)).unwrap();
+        assert_eq!(lesson.wanted[[0, 3]], 1.0, "what carries a trigger is not mixed");
+    }
+}
