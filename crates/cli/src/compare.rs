@@ -1,11 +1,10 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use clap::Args;
 use neural_cleanse::report::{Comparison, ScanReport};
 
-use crate::table;
+use crate::{SUCCESS, Status, table};
 
 /// Show two scans side by side: before and after a repair, or two versions of a model.
 ///
@@ -24,13 +23,13 @@ pub struct CompareArguments {
 }
 
 /// Runs the command.
-pub fn run(arguments: &CompareArguments) -> anyhow::Result<ExitCode> {
+pub fn run(arguments: &CompareArguments) -> anyhow::Result<Status> {
     let comparison = Comparison::new(&read(&arguments.first)?, &read(&arguments.second)?);
     let mut stdout = std::io::stdout().lock();
     if arguments.json {
         serde_json::to_writer_pretty(&mut stdout, &comparison)?;
         writeln!(stdout)?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(SUCCESS);
     }
     writeln!(stdout, "{}", table::of_comparison(&comparison))?;
     for (path, scan) in [(&arguments.first, &comparison.first), (&arguments.second, &comparison.second)] {
@@ -39,7 +38,7 @@ pub fn run(arguments: &CompareArguments) -> anyhow::Result<ExitCode> {
     if !comparison.differences.is_empty() {
         tracing::warn!("the scans were not made alike: they differ in {}", comparison.differences.join(", "));
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(SUCCESS)
 }
 
 fn read(path: &Path) -> anyhow::Result<ScanReport> {

@@ -1,8 +1,9 @@
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
 
 use anyhow::Context;
 use clap::Args;
+
+use crate::{Invocation, SUCCESS, Status};
 
 /// See it work, with nothing but this program: find the backdoor of a small model, repair the model, scan it again.
 #[derive(Args)]
@@ -40,7 +41,7 @@ const REPAIR: [&str; 12] = [
 ];
 
 /// Runs the command.
-pub fn run(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
+pub fn run(arguments: &DemoArguments, invocation: &Invocation) -> anyhow::Result<Status> {
     let out = &arguments.out;
     std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     for (name, bytes) in [("model.onnx", MODEL), ("clean.npz", CLEAN), ("trigger.npz", TRIGGER)] {
@@ -48,20 +49,25 @@ pub fn run(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
         std::fs::write(&path, bytes).with_context(|| path.display().to_string())?;
     }
     println!("in {}: model.onnx, which hides a backdoor, and clean.npz, 400 clean pictures", out.display());
-    arguments.step("1. Does the model hide a backdoor?", &["scan", "model.onnx", "--out", "before"], 1)?;
-    arguments.step("2. Remove it. (400 pictures are few: more of them would cost less accuracy.)", &REPAIR, 0)?;
-    arguments.step("3. Is it gone?", &["scan", "repaired.onnx", "--out", "after"], 0)?;
+    arguments.step(invocation, "1. Does the model hide a backdoor?", &["scan", "model.onnx", "--out", "before"], 1)?;
+    arguments.step(
+        invocation,
+        "2. Remove it. (400 pictures are few: more of them would cost less accuracy.)",
+        &REPAIR,
+        0,
+    )?;
+    arguments.step(invocation, "3. Is it gone?", &["scan", "repaired.onnx", "--out", "after"], 0)?;
     println!("\nlook at {} and {}", out.join("before/report.html").display(), out.join("after/report.html").display());
-    Ok(ExitCode::SUCCESS)
+    Ok(SUCCESS)
 }
 
 impl DemoArguments {
     /// Shows a command and runs it, which has to end with `status`.
-    fn step(&self, title: &str, arguments: &[&str], status: i32) -> anyhow::Result<()> {
+    fn step(&self, invocation: &Invocation, title: &str, arguments: &[&str], status: i32) -> anyhow::Result<()> {
         let words: Vec<&str> = arguments.iter().copied().chain(SAMPLES).collect();
         println!("\n{title}\n\n$ neural-cleanse {}", words.join(" "));
-        let mut command = Command::new(std::env::current_exe().context("cannot find this program's own file")?);
-        let ended = command.args(&words).current_dir(&self.out).status().context("cannot start a process")?;
+        let ended =
+            invocation.again()?.args(&words).current_dir(&self.out).status().context("cannot start a process")?;
         anyhow::ensure!(ended.code() == Some(status), "this should have ended with exit status {status}: {ended}");
         Ok(())
     }

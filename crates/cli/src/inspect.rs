@@ -1,12 +1,12 @@
 use std::fmt::Display;
 use std::io::Write;
-use std::process::ExitCode;
 
 use clap::Args;
 use neural_cleanse::inversion::Objective;
 use neural_cleanse::{Classifier, Config, Model};
 
 use crate::options::ModelArguments;
+use crate::{ERROR, SUCCESS, Status};
 
 /// Print what a model takes and gives, its operators, and whether it can be scanned.
 ///
@@ -21,7 +21,7 @@ pub struct InspectArguments {
 const SAMPLES: usize = 2;
 
 /// Runs the command.
-pub fn run(arguments: &InspectArguments) -> anyhow::Result<ExitCode> {
+pub fn run(arguments: &InspectArguments) -> anyhow::Result<Status> {
     let model = arguments.model.read()?;
     let mut stdout = std::io::stdout().lock();
     describe(&mut stdout, &model)?;
@@ -33,11 +33,11 @@ pub fn run(arguments: &InspectArguments) -> anyhow::Result<ExitCode> {
         Ok(classifier) => {
             describe_classifier(&mut stdout, &classifier)?;
             writeln!(stdout, "can be scanned: yes")?;
-            Ok(ExitCode::SUCCESS)
+            Ok(SUCCESS)
         }
         Err(reason) => {
             writeln!(stdout, "can be scanned: no, {reason:#}")?;
-            Ok(ExitCode::from(crate::ERROR))
+            Ok(ERROR)
         }
     }
 }

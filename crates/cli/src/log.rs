@@ -36,7 +36,7 @@ enum LogFormat {
 static SHOWS_BARS: OnceLock<bool> = OnceLock::new();
 
 impl LogArguments {
-    /// Begins to write messages as these arguments want them; once in a process.
+    /// Begins to write messages as these arguments want them. In a process the first do this for good.
     pub fn install(&self) {
         let level = match (self.quiet, self.verbose) {
             (true, _) => Level::ERROR,
@@ -45,10 +45,12 @@ impl LogArguments {
         };
         let _ = SHOWS_BARS.set(level == Level::INFO && self.log_format == LogFormat::Text);
         let subscriber = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
-        match self.log_format {
-            LogFormat::Text => subscriber.event_format(Plain).fmt_fields(message_alone()).init(),
-            LogFormat::Json => subscriber.json().flatten_event(true).with_target(false).with_timer(SystemTime).init(),
-        }
+        let _ = match self.log_format {
+            LogFormat::Text => subscriber.event_format(Plain).fmt_fields(message_alone()).try_init(),
+            LogFormat::Json => {
+                subscriber.json().flatten_event(true).with_target(false).with_timer(SystemTime).try_init()
+            }
+        };
     }
 }
 

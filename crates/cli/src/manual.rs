@@ -1,9 +1,10 @@
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
+
+use crate::{SUCCESS, Status};
 
 /// Print a script that completes this command in a shell.
 #[derive(Args)]
@@ -20,20 +21,20 @@ pub struct ManArguments {
 }
 
 /// Prints completions.
-pub fn completions(arguments: &CompletionsArguments) -> anyhow::Result<ExitCode> {
+pub fn completions(arguments: &CompletionsArguments) -> anyhow::Result<Status> {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut crate::Arguments::command(), "neural-cleanse", &mut script);
     std::io::Write::write_all(&mut std::io::stdout(), &script)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(SUCCESS)
 }
 
 /// Writes the manual.
-pub fn man(arguments: &ManArguments) -> anyhow::Result<ExitCode> {
+pub fn man(arguments: &ManArguments) -> anyhow::Result<Status> {
     let folder = &arguments.folder;
     let attempt = || {
         std::fs::create_dir_all(folder)?;
         clap_mangen::generate_to(crate::Arguments::command(), folder)
     };
     attempt().with_context(|| folder.display().to_string())?;
-    Ok(ExitCode::SUCCESS)
+    Ok(SUCCESS)
 }

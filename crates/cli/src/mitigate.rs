@@ -1,7 +1,6 @@
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -14,11 +13,10 @@ use neural_cleanse::report::{MitigationPage, MitigationReport, ScanReport, Verif
 use neural_cleanse::scan::HELD_OUT_PART;
 use neural_cleanse::{Classifier, CleanSet, Config, Norm, ScanOptions, Trigger};
 
-use crate::command_line::command_line;
 use crate::options::{DataArguments, ModelArguments};
 use crate::progress::{Interrupt, Progress};
 use crate::scan::trigger_path;
-use crate::{log, table};
+use crate::{Invocation, SUCCESS, Status, log, table};
 
 /// Repair a backdoored model: by unlearning, pruning or filtering, or several in the order given.
 ///
@@ -166,10 +164,10 @@ struct FilteringArguments {
 }
 
 /// The exit status of a repair that would cost too much clean accuracy.
-const REFUSED: u8 = 4;
+const REFUSED: Status = 4;
 
 /// Runs the command.
-pub fn run(arguments: &MitigateArguments) -> anyhow::Result<ExitCode> {
+pub fn run(arguments: &MitigateArguments, invocation: &Invocation) -> anyhow::Result<Status> {
     let methods = arguments.methods()?;
     let classifier = arguments.model.classifier(&arguments.data)?;
     let true_trigger = arguments.true_trigger.as_ref();
@@ -212,11 +210,13 @@ pub fn run(arguments: &MitigateArguments) -> anyhow::Result<ExitCode> {
             "refused: clean accuracy would fall by {drop:.1} points, more than the {} that --max-accuracy-drop allows; nothing is written",
             arguments.max_accuracy_drop
         );
-        return Ok(ExitCode::from(REFUSED));
+        return Ok(REFUSED);
     }
     let verification = arguments.verify(&classifier, &repair, &working, &scanned, &interrupt)?;
-    arguments.write(&classifier, &repair, targets, working_set.labels.len(), unseen.labels.len(), verification)?;
-    Ok(ExitCode::SUCCESS)
+    let (working, unseen) = (working_set.labels.len(), unseen.labels.len());
+    let report = MitigationReport::new(&repair, targets, working, unseen, verification);
+    arguments.write(&classifier, &repair, &report, invocation)?;
+    Ok(SUCCESS)
 }
 
 impl MitigateArguments {
@@ -329,12 +329,9 @@ impl MitigateArguments {
         &self,
         classifier: &Classifier,
         repair: &Repair,
-        targets: Vec<usize>,
-        working: usize,
-        unseen: usize,
-        verification: Option<Verification>,
+        report: &MitigationReport,
+        invocation: &Invocation,
     ) -> anyhow::Result<()> {
-        let report = MitigationReport::new(repair, targets, working, unseen, verification);
         match &repair.filter {
             Some(filter) if self.embed_filter => {
                 let repaired = classifier.with_model(repair.model.clone())?;
@@ -346,7 +343,7 @@ impl MitigateArguments {
         report.write(&path)?;
         let page = path.with_extension("html");
         let (given, repaired) = (self.model.model.to_string_lossy(), self.out.to_string_lossy());
-        MitigationPage::new(&report, &given, &repaired, &command_line()).write(&page)?;
+        MitigationPage::new(report, &given, &repaired, &invocation.command_line()).write(&page)?;
         writeln!(std::io::stdout(), "written: {repaired}, {} and {}", path.display(), page.display())?;
         Ok(())
     }

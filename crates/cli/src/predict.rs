@@ -1,6 +1,5 @@
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use ndarray::ArrayView1;
@@ -9,8 +8,8 @@ use neural_cleanse::classifier::classes_of;
 use neural_cleanse::report::MitigationReport;
 use serde_json::json;
 
-use crate::csv;
 use crate::options::{DataArguments, ModelArguments};
+use crate::{SUCCESS, Status, csv};
 
 /// Classify inputs, one line each; inputs that a filter rejects are predicted as `abstain`.
 ///
@@ -41,7 +40,7 @@ enum Format {
 }
 
 /// Runs the command.
-pub fn run(arguments: &PredictArguments) -> anyhow::Result<ExitCode> {
+pub fn run(arguments: &PredictArguments) -> anyhow::Result<Status> {
     let classifier = arguments.model.classifier(&arguments.data)?;
     let samples = arguments.data.read(None, &arguments.model, &classifier)?;
     let logits = classifier.predict(samples.images.view())?;
@@ -65,7 +64,7 @@ pub fn run(arguments: &PredictArguments) -> anyhow::Result<ExitCode> {
         write_line(&mut out, arguments.format, &classifier, sample, prediction)?;
     }
     out.flush()?;
-    Ok(ExitCode::SUCCESS)
+    Ok(SUCCESS)
 }
 
 fn write_line(

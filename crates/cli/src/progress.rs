@@ -14,12 +14,21 @@ use crate::log;
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Takes over Ctrl-C; once in a process.
+    /// Takes over Ctrl-C, which counts as not pressed so far.
     pub fn install() -> anyhow::Result<Self> {
-        let flag = Arc::new(AtomicBool::new(false));
-        let handler = flag.clone();
-        ctrlc::set_handler(move || handler.store(true, Ordering::Relaxed))?;
-        Ok(Interrupt(flag))
+        static INSTALLED: Mutex<Option<Interrupt>> = Mutex::new(None);
+        let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+        let interrupt = match &*installed {
+            Some(interrupt) => interrupt.clone(),
+            None => {
+                let interrupt = Interrupt(Arc::default());
+                let handler = interrupt.clone();
+                ctrlc::set_handler(move || handler.0.store(true, Ordering::Relaxed))?;
+                installed.insert(interrupt).clone()
+            }
+        };
+        interrupt.0.store(false, Ordering::Relaxed);
+        Ok(interrupt)
     }
 
     /// Whether Ctrl-C was pressed.

@@ -1,6 +1,5 @@
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -11,10 +10,9 @@ use neural_cleanse::report::{Evidence, ScanPage, ScanReport, write_sarif, write_
 use neural_cleanse::{Classifier, CleanSet, Config, Inversion, Norm, Rule, ScanOptions, Verdict};
 use sha2::{Digest, Sha256};
 
-use crate::command_line::command_line;
 use crate::options::{DataArguments, ModelArguments};
 use crate::progress::{Interrupt, Progress};
-use crate::table;
+use crate::{Invocation, Status, table};
 
 /// Say whether a model hides a backdoor, for which class, and show the trigger.
 ///
@@ -164,7 +162,7 @@ struct DetectionArguments {
 }
 
 /// Runs the command.
-pub fn run(arguments: &ScanArguments) -> anyhow::Result<ExitCode> {
+pub fn run(arguments: &ScanArguments, invocation: &Invocation) -> anyhow::Result<Status> {
     let started = Instant::now();
     let classifier = arguments.model.classifier(&arguments.data)?;
     let config = arguments.inversion.config(&classifier)?;
@@ -209,18 +207,18 @@ pub fn run(arguments: &ScanArguments) -> anyhow::Result<ExitCode> {
         write_trigger_picture(&path.with_extension("png"), trigger, sample, classifier.value_range())?;
     }
     let evidence = Evidence::gather(&scan, &classifier, &clean)?;
-    let command = command_line();
+    let command = invocation.command_line();
     ScanPage::new(&report, &evidence, classifier.value_range(), &command)?.write(&out.join("report.html"))?;
     report.write(&out.join("scan.json"))?;
     if let Some(path) = &arguments.sarif {
         write_sarif(path, &report)?;
     }
     print(&report, &out, arguments.json)?;
-    Ok(ExitCode::from(match report.verdict {
+    Ok(match report.verdict {
         Verdict::Clean => 0,
         Verdict::Backdoored => 1,
         Verdict::Inconclusive => 3,
-    }))
+    })
 }
 
 impl ScanArguments {
@@ -274,17 +272,14 @@ impl InversionArguments {
 
 impl DetectionArguments {
     fn rule(&self, norm: Norm) -> anyhow::Result<Rule> {
-        if let Some(bound) = self.threshold.filter(|bound| !(bound.is_finite() && *bound > 0.0)) {
-            anyhow::bail!("--threshold must be a number above 0, not {bound}");
-        }
-        Ok(match (self.rule, Rule::ratio(norm)) {
-            (RuleName::Ratio, Rule::Ratio { backdoored_below, suspicious_below }) => {
-                let bound = self.threshold.unwrap_or(backdoored_below);
-                Rule::Ratio { backdoored_below: bound, suspicious_below: suspicious_below.max(bound) }
-            }
-            (RuleName::Ratio, rule) => rule,
-            (RuleName::Mad, _) => self.threshold.map_or(Rule::mad(), |threshold| Rule::Mad { threshold }),
-        })
+        let rule = match self.rule {
+            RuleName::Ratio => Rule::ratio(norm),
+            RuleName::Mad => Rule::mad(),
+        };
+        let Some(bound) = self.threshold else {
+            return Ok(rule);
+        };
+        rule.with_threshold(bound).map_err(|problem| anyhow::anyhow!("--threshold: {problem}"))
     }
 }
 

@@ -1,7 +1,7 @@
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -11,9 +11,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use neural_cleanse::Verdict;
 use neural_cleanse::report::{IndexPage, ModelSummary, ScanReport, Summary};
 
-use crate::command_line::command_line;
 use crate::progress::Interrupt;
-use crate::{csv, log, table};
+use crate::{ERROR, Invocation, Status, csv, log, table};
 
 /// Scan many models, each in a process of its own, and sum up: a failure is a row and the rest go on.
 ///
@@ -49,15 +48,15 @@ struct Job {
 }
 
 /// Runs the command.
-pub fn run(arguments: &ScanAllArguments) -> anyhow::Result<ExitCode> {
+pub fn run(arguments: &ScanAllArguments, invocation: &Invocation) -> anyhow::Result<Status> {
     let jobs = jobs(&arguments.models)?;
     anyhow::ensure!(!jobs.is_empty(), "there are no .onnx files in {}", arguments.models.display());
-    arguments.check_scan_options();
+    arguments.check_scan_options()?;
     std::fs::create_dir_all(&arguments.out).with_context(|| format!("cannot create {}", arguments.out.display()))?;
-    let summary = Summary::new(arguments.scan_side_by_side(&jobs, &Interrupt::install()?)?);
+    let summary = Summary::new(arguments.scan_side_by_side(&jobs, invocation, &Interrupt::install()?)?);
     summary.write(&arguments.out.join("summary.json"))?;
     let index = arguments.out.join("index.html");
-    IndexPage::new(&summary, &command_line()).write(&index)?;
+    IndexPage::new(&summary, &invocation.command_line()).write(&index)?;
     write_csv(&arguments.out.join("summary.csv"), &summary)?;
     let mut stdout = std::io::stdout().lock();
     if arguments.json {
@@ -66,18 +65,23 @@ pub fn run(arguments: &ScanAllArguments) -> anyhow::Result<ExitCode> {
     } else {
         writeln!(stdout, "{}\nopen {}", table::of_models(&summary), index.display())?;
     }
-    Ok(ExitCode::from(exit_status(&summary)))
+    Ok(exit_status(&summary))
 }
 
 impl ScanAllArguments {
-    /// Ends the process with a word on the option at fault if `scan` would not take the options.
-    fn check_scan_options(&self) {
+    /// An error that names the option at fault if `scan` would not take the options.
+    fn check_scan_options(&self) -> Result<(), clap::Error> {
         crate::check(
             ["neural-cleanse", "scan", "MODEL", "--out", "DIR"].into_iter().chain(self.scan.iter().map(String::as_str)),
-        );
+        )
     }
 
-    fn scan_side_by_side(&self, jobs: &[Job], interrupt: &Interrupt) -> anyhow::Result<Vec<ModelSummary>> {
+    fn scan_side_by_side(
+        &self,
+        jobs: &[Job],
+        invocation: &Invocation,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<Vec<ModelSummary>> {
         let workers = self.jobs.get().min(jobs.len());
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let threads = (processors / workers).max(1);
@@ -96,7 +100,7 @@ impl ScanAllArguments {
                         let scanned = if interrupt.is_set() {
                             Err(anyhow::anyhow!("not scanned: interrupted"))
                         } else {
-                            self.scan(job, threads)
+                            self.scan(job, invocation, threads)
                         };
                         let row = scanned.unwrap_or_else(|error| ModelSummary::failed(model, format!("{error:#}")));
                         tracing::debug!(model = row.model, outcome = row.outcome(), "{}: {}", row.model, row.outcome());
@@ -111,9 +115,9 @@ impl ScanAllArguments {
     }
 
     /// Scans a model in a process of its own, so that one that takes the process down is a failure like any other.
-    fn scan(&self, job: &Job, threads: usize) -> anyhow::Result<ModelSummary> {
+    fn scan(&self, job: &Job, invocation: &Invocation, threads: usize) -> anyhow::Result<ModelSummary> {
         let out = self.out.join(&job.folder);
-        let mut scan = Command::new(std::env::current_exe().context("cannot find this program's own file")?);
+        let mut scan = invocation.again()?;
         scan.arg("scan").arg("--out").arg(&out);
         if !self.scan.iter().any(|argument| argument.starts_with("--threads")) {
             scan.arg("--threads").arg(threads.to_string());
@@ -193,11 +197,11 @@ fn write_csv(path: &Path, summary: &Summary) -> anyhow::Result<()> {
     std::fs::write(path, out).with_context(|| path.display().to_string())
 }
 
-fn exit_status(summary: &Summary) -> u8 {
+fn exit_status(summary: &Summary) -> Status {
     let any = |verdict| summary.count(verdict) > 0;
     match () {
         () if any(Some(Verdict::Backdoored)) => 1,
-        () if any(None) => crate::ERROR,
+        () if any(None) => ERROR,
         () if any(Some(Verdict::Inconclusive)) => 3,
         () => 0,
     }

@@ -70,6 +70,22 @@ impl Rule {
         }
     }
 
+    /// The same rule with another bound beyond which a class is flagged.
+    ///
+    /// # Errors
+    /// A sentence if the bound is not a number above 0.
+    pub fn with_threshold(self, bound: f64) -> Result<Self, String> {
+        if !(bound.is_finite() && bound > 0.0) {
+            return Err(format!("the bound must be a number above 0, not {bound}"));
+        }
+        Ok(match self {
+            Rule::Ratio { suspicious_below, .. } => {
+                Rule::Ratio { backdoored_below: bound, suspicious_below: suspicious_below.max(bound) }
+            }
+            Rule::Mad { .. } => Rule::Mad { threshold: bound },
+        })
+    }
+
     /// The bound beyond which a class is flagged.
     pub fn threshold(self) -> f64 {
         match self {
