@@ -11,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::detection;
 use crate::error::Result;
 use crate::inversion::{Config, Norm};
+use crate::scan::{Job, Survey};
 use crate::searches::{Contender, Searches};
 
 /// With fewer classes than this, all are finished.
@@ -48,33 +49,23 @@ fn screening(norm: Norm) -> [Look; 3] {
 /// Of many classes: after which steps all but one in how many are dropped, those with the highest cross-entropies.
 const PRE_SCREENING: [(usize, usize); 2] = [(3, 3), (8, 8)];
 
-/// The classes after the race.
-pub struct Outcome {
-    /// In the order of the classes. Those that were not dropped have their inversion.
-    pub contenders: Vec<Contender>,
-    /// The norms that stand for those of all classes: what the classes of the sample have at the end or, where they were
-    /// dropped, would have if they had shrunk as the references did; `None` of those without a trigger. No list at all
-    /// where no class was dropped.
-    pub typical: Option<Vec<Option<f64>>>,
-}
-
 /// Whether `config` is the schedule that the bounds were measured for: [`Config::fast`] under norm 1 or 2.
 pub fn applies(config: &Config, height: usize, width: usize) -> bool {
     let measured = Config { seed: config.seed, ..Config::fast(config.norm, height, width) };
     config.norm != Norm::Inf && *config == measured
 }
 
-/// Races `classes` against each other.
+/// Races the classes of `jobs` against each other.
 ///
 /// # Errors
 /// As [`Searches::advance`] has them.
-pub fn race(searches: &mut Searches<'_>, classes: &[usize], config: &Config) -> Result<Outcome> {
-    let mut contenders: Vec<Contender> = classes.iter().map(|&class| Contender::new(class, 0)).collect();
-    let sample = sample(classes.len(), config.seed);
-    if classes.len() > MANY_CLASSES {
+pub fn race(searches: &mut Searches<'_>, jobs: &[Job], config: &Config) -> Result<Survey> {
+    let mut contenders: Vec<Contender> = jobs.iter().map(|&job| Contender::new(job)).collect();
+    let sample = sample(jobs.len(), config.seed);
+    if jobs.len() > MANY_CLASSES {
         for (step, part) in PRE_SCREENING {
             searches.advance(in_the_race(&mut contenders), step)?;
-            let bound = nth_lowest_cross_entropy(&contenders, (classes.len() / part).max(MANY_CLASSES));
+            let bound = nth_lowest_cross_entropy(&contenders, (jobs.len() / part).max(MANY_CLASSES));
             drop_unless(&mut contenders, |i, contender| contender.cross_entropy <= bound || sample.contains(&i));
         }
     }
@@ -85,17 +76,7 @@ pub fn race(searches: &mut Searches<'_>, classes: &[usize], config: &Config) -> 
     }
     searches.advance(in_the_race(&mut contenders), config.steps)?;
     let typical = expected_norms(&contenders, &sample, &references);
-    Ok(Outcome { contenders, typical: Some(typical) })
-}
-
-/// Takes all `classes` to the end.
-///
-/// # Errors
-/// As [`Searches::advance`] has them.
-pub fn finish_all(searches: &mut Searches<'_>, classes: &[usize], config: &Config) -> Result<Outcome> {
-    let mut contenders: Vec<Contender> = classes.iter().map(|&class| Contender::new(class, 0)).collect();
-    searches.advance(contenders.iter_mut().collect(), config.steps)?;
-    Ok(Outcome { contenders, typical: None })
+    Ok(Survey::of_race(contenders, typical))
 }
 
 /// Drops the classes whose norms are too large, but for the references, which are chosen when most classes have norms.
@@ -178,7 +159,7 @@ mod tests {
 
     fn field(norms: &[Option<f64>]) -> Vec<Contender> {
         let contender = |(class, norm): (usize, &Option<f64>)| {
-            let mut contender = Contender::new(class, 0);
+            let mut contender = Contender::new(Job { class, look: 0 });
             contender.norms.push(*norm);
             contender
         };

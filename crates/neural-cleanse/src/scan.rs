@@ -6,7 +6,7 @@ use crate::classifier::Classifier;
 use crate::clean_set::CleanSet;
 use crate::data::Samples;
 use crate::detection::{self, Detection, FurtherLooks, Rule, Statistics, Verdict};
-use crate::elimination::{self, Outcome};
+use crate::elimination;
 use crate::error::{Error, Result};
 use crate::inversion::{Config, Inversion, Norm, Step};
 use crate::searches::{Contender, Searches};
@@ -156,6 +156,15 @@ const FEWEST_TO_HOLD_OUT: usize = 64;
 /// The part of the samples that is held out to measure the attack success rates.
 pub const HELD_OUT_PART: usize = 5;
 
+/// One inversion that a scan asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Job {
+    /// The class to invert.
+    pub class: usize,
+    /// 0, or the number of a further look at the class.
+    pub look: u64,
+}
+
 /// Scans `classifier` with clean `samples`.
 ///
 /// # Errors
@@ -167,100 +176,217 @@ pub fn scan(
     options: &ScanOptions,
     observer: &dyn Observer,
 ) -> Result<Scan> {
-    let config = &options.config;
-    config.validate().map_err(Error::Config)?;
-    if samples.is_empty() {
-        return Err(Error::Config("there are no samples: a scan needs clean images".into()));
-    }
-    let clean_accuracy = clean_accuracy(classifier, samples, options.force)?;
-
-    let held_out = if samples.len() < FEWEST_TO_HOLD_OUT { 0 } else { samples.len() / HELD_OUT_PART };
-    let (working, unseen) = samples.split(held_out, config.seed);
-    let working = CleanSet::new(classifier, working)?;
-    let unseen = if held_out == 0 { working.clone() } else { CleanSet::new(classifier, unseen)? };
-
-    let classes = classes_to_scan(classifier, options)?;
-    let mut searches = Searches::new(classifier, &working, config, observer, classes.len())?;
-    let outcome = if options.drops_classes(classifier, classes.len()) {
-        elimination::race(&mut searches, &classes, config)?
+    let plan = Plan::new(classifier, samples, options)?;
+    let jobs = plan.first_jobs();
+    let mut searches = Searches::new(classifier, &plan.working, &options.config, observer, jobs.len())?;
+    let survey = if options.drops_classes(classifier, jobs.len()) {
+        elimination::race(&mut searches, &jobs, &options.config)?
     } else {
-        elimination::finish_all(&mut searches, &classes, config)?
+        Survey::of_all(searches.finish(&jobs)?)
     };
-    let mut gradient_samples: u64 = outcome.contenders.iter().map(|contender| contender.gradient_samples).sum();
-    let Outcome { contenders, typical } = outcome;
-    let (finished, dropped) = sort_out(contenders);
-    let norms: Vec<Option<f64>> = finished.iter().map(|(inversion, _)| statistic(config.norm, inversion)).collect();
-    let statistics = Statistics::among(&norms, typical.as_deref().unwrap_or(&norms));
-
-    let rule = options.rule();
-    let suspects = detection::suspicious(&statistics, rule);
-    let classes: Vec<usize> = finished.iter().map(|(inversion, _)| inversion.target_class).collect();
-    let mut further: Vec<Contender> = (suspects.iter())
-        .flat_map(|&i| (1..=FURTHER_LOOKS).map(move |look| (i, look)))
-        .map(|(i, look)| Contender::new(classes[i], look))
-        .collect();
-    if !further.is_empty() {
-        searches.advance(further.iter_mut().collect(), config.steps)?;
-    }
-    gradient_samples += further.iter().map(|contender| contender.gradient_samples).sum::<u64>();
-    let (second, _) = sort_out(further);
-    let seen_again: Vec<Option<f64>> = second.iter().map(|(inversion, _)| statistic(config.norm, inversion)).collect();
-    let looks: Vec<FurtherLooks> = (suspects.iter().zip(seen_again.chunks(FURTHER_LOOKS as usize)))
-        .map(|(&position, norms)| FurtherLooks {
-            position,
-            ratios: norms.iter().map(|norm| norm.zip(statistics.median).map(|(norm, median)| norm / median)).collect(),
-        })
-        .collect();
-
-    let names: Vec<String> = classes.iter().map(|&class| class_label(classifier, class)).collect();
-    let detection = within_sight(detection::judge(&statistics, &names, rule, &looks), config.norm);
-    let mut scanned = Vec::with_capacity(classes.len());
-    for (i, (inversion, gradient_samples)) in finished.into_iter().enumerate() {
-        let looks = suspects.iter().position(|&suspect| suspect == i);
-        scanned.push(ClassScan {
-            norm_l1: inversion.trigger.norm_l1(),
-            statistic: size(config.norm, &inversion.trigger),
-            ratio: statistics.standings[i].ratio,
-            anomaly_index: statistics.standings[i].anomaly_index,
-            attack_success_rate: unseen.attack_success_rate(classifier, &inversion.trigger, inversion.target_class)?,
-            gradient_samples,
-            further_looks: looks.map_or(Vec::new(), |k| {
-                seen_again[k * FURTHER_LOOKS as usize..(k + 1) * FURTHER_LOOKS as usize].to_vec()
-            }),
-            inversion,
-        });
-    }
-    Ok(Scan {
-        flagged_classes: detection.flagged.iter().map(|&i| classes[i]).collect(),
-        detection,
-        classes: scanned,
-        dropped,
-        statistics,
-        rule,
-        clean_accuracy,
-        working: working.labels.len(),
-        held_out,
-        gradient_samples,
-    })
+    let further = searches.finish(&survey.further_jobs(options))?;
+    plan.conclude(survey, further)
 }
 
-/// What became of `contenders`: the inversions that were finished, with the gradient samples they took, and the classes
-/// that were dropped.
-fn sort_out(contenders: Vec<Contender>) -> (Vec<(Inversion, u64)>, Vec<DroppedClass>) {
-    let (mut finished, mut dropped) = (Vec::new(), Vec::new());
-    for contender in contenders {
-        let (norm_l1, gradient_samples) = (contender.norm(), contender.gradient_samples);
-        match contender.inversion {
-            Some(inversion) => finished.push((inversion, gradient_samples)),
-            None => dropped.push(DroppedClass {
-                target_class: contender.class,
-                steps: contender.steps,
-                gradient_samples,
-                norm_l1,
-            }),
+/// Does `jobs` of a scan, wherever the others are done: what comes of a job depends on nothing but the job. The results
+/// are in the order of the jobs.
+///
+/// # Errors
+/// If samples do not go with the model, the engine fails, or the observer breaks off.
+pub fn invert_jobs(
+    classifier: &Classifier,
+    samples: &Samples,
+    config: &Config,
+    jobs: &[Job],
+    observer: &dyn Observer,
+) -> Result<Vec<Inversion>> {
+    let (working, _) = divide(samples, config.seed);
+    let working = CleanSet::new(classifier, working)?;
+    Searches::new(classifier, &working, config, observer, jobs.len())?.finish(jobs)
+}
+
+/// A scan that can be done: options and samples go with the model.
+///
+/// [`scan()`] goes through it in one process. Whoever spreads a scan over several machines does the first jobs with
+/// [`invert_jobs`] where there is room, makes them a [`Survey`], does the further jobs likewise, and concludes: the result
+/// is that of an exhaustive scan.
+pub struct Plan<'a> {
+    classifier: &'a Classifier,
+    options: &'a ScanOptions,
+    classes: Vec<usize>,
+    clean_accuracy: Option<f64>,
+    working: CleanSet,
+    /// The images that are held out; `None` where there are too few.
+    unseen: Option<CleanSet>,
+}
+
+impl<'a> Plan<'a> {
+    /// Checks what can be checked before the first inversion, and divides the samples.
+    ///
+    /// # Errors
+    /// If options or samples do not go with the model, the clean accuracy is near chance (unless forced), or the engine
+    /// fails.
+    pub fn new(classifier: &'a Classifier, samples: &Samples, options: &'a ScanOptions) -> Result<Self> {
+        options.config.validate().map_err(Error::Config)?;
+        if samples.is_empty() {
+            return Err(Error::Config("there are no samples: a scan needs clean images".into()));
         }
+        let clean_accuracy = clean_accuracy(classifier, samples, options.force)?;
+        let (working, unseen) = divide(samples, options.config.seed);
+        Ok(Plan {
+            classifier,
+            options,
+            clean_accuracy,
+            working: CleanSet::new(classifier, working)?,
+            unseen: unseen.map(|unseen| CleanSet::new(classifier, unseen)).transpose()?,
+            classes: classes_to_scan(classifier, options)?,
+        })
     }
-    (finished, dropped)
+
+    /// The inversions to begin with: one for each class, in ascending order.
+    pub fn first_jobs(&self) -> Vec<Job> {
+        self.classes.iter().map(|&class| Job { class, look: 0 }).collect()
+    }
+
+    /// The verdict, from the `survey` and what came of the further jobs that it called for, in their order.
+    ///
+    /// # Errors
+    /// If these are not the results of all jobs of this scan, or the engine fails.
+    pub fn conclude(&self, survey: Survey, further: Vec<Inversion>) -> Result<Scan> {
+        let Plan { classifier, options, .. } = *self;
+        let norm = options.config.norm;
+        self.check_complete(&survey, &further)?;
+        let gradient_samples =
+            survey.gradient_samples() + further.iter().map(|inversion| inversion.gradient_samples).sum::<u64>();
+
+        let (statistics, rule) = (survey.statistics(norm), options.rule());
+        let suspects = detection::suspicious(&statistics, rule);
+        let seen_again: Vec<Option<f64>> = further.iter().map(|inversion| statistic(norm, inversion)).collect();
+        let share = |norm: &Option<f64>| norm.zip(statistics.median).map(|(norm, median)| norm / median);
+        let looks: Vec<FurtherLooks> = (suspects.iter().zip(seen_again.chunks(FURTHER_LOOKS as usize)))
+            .map(|(&position, norms)| FurtherLooks { position, ratios: norms.iter().map(share).collect() })
+            .collect();
+
+        let classes: Vec<usize> = (0..survey.finished.len()).map(|i| survey.class(i)).collect();
+        let names: Vec<String> = classes.iter().map(|&class| class_label(classifier, class)).collect();
+        let detection = within_sight(detection::judge(&statistics, &names, rule, &looks), norm);
+        let unseen = self.unseen.as_ref().unwrap_or(&self.working);
+        let mut scanned = Vec::with_capacity(classes.len());
+        for (i, Finished { inversion, gradient_samples }) in survey.finished.into_iter().enumerate() {
+            let looks = suspects.iter().position(|&suspect| suspect == i);
+            scanned.push(ClassScan {
+                norm_l1: inversion.trigger.norm_l1(),
+                statistic: size(norm, &inversion.trigger),
+                ratio: statistics.standings[i].ratio,
+                anomaly_index: statistics.standings[i].anomaly_index,
+                attack_success_rate: unseen.attack_success_rate(
+                    classifier,
+                    &inversion.trigger,
+                    inversion.target_class,
+                )?,
+                gradient_samples,
+                further_looks: looks.map_or(Vec::new(), |k| {
+                    seen_again[k * FURTHER_LOOKS as usize..(k + 1) * FURTHER_LOOKS as usize].to_vec()
+                }),
+                inversion,
+            });
+        }
+        Ok(Scan {
+            flagged_classes: detection.flagged.iter().map(|&i| classes[i]).collect(),
+            detection,
+            classes: scanned,
+            dropped: survey.dropped,
+            statistics,
+            rule,
+            clean_accuracy: self.clean_accuracy,
+            working: self.working.labels.len(),
+            held_out: self.unseen.as_ref().map_or(0, |unseen| unseen.labels.len()),
+            gradient_samples,
+        })
+    }
+
+    fn check_complete(&self, survey: &Survey, further: &[Inversion]) -> Result<()> {
+        let mut surveyed: Vec<usize> = (0..survey.finished.len()).map(|i| survey.class(i)).collect();
+        let in_order = surveyed.is_sorted();
+        surveyed.extend(survey.dropped.iter().map(|class| class.target_class));
+        surveyed.sort_unstable();
+        if !in_order || surveyed != self.classes {
+            return Err(Error::Config("the inversions are not those of the classes of this scan".into()));
+        }
+        let wanted = survey.further_jobs(self.options).into_iter().map(|job| job.class);
+        if !wanted.eq(further.iter().map(|inversion| inversion.target_class)) {
+            return Err(Error::Config("the further looks are not those that the suspicious classes call for".into()));
+        }
+        Ok(())
+    }
+}
+
+/// What came of the first inversion of every class.
+pub struct Survey {
+    /// In the order of the classes.
+    finished: Vec<Finished>,
+    dropped: Vec<DroppedClass>,
+    /// The norms that stand for those of all classes; `None` is those of the finished ones.
+    typical: Option<Vec<Option<f64>>>,
+}
+
+struct Finished {
+    inversion: Inversion,
+    gradient_samples: u64,
+}
+
+impl Survey {
+    /// Of `inversions` of all classes, in ascending order: none was dropped.
+    pub fn of_all(inversions: Vec<Inversion>) -> Self {
+        let finished = |inversion: Inversion| Finished { gradient_samples: inversion.gradient_samples, inversion };
+        Survey { finished: inversions.into_iter().map(finished).collect(), dropped: Vec::new(), typical: None }
+    }
+
+    /// Of `contenders` after a race, in the order of the classes; `typical` are the norms that stand for those of all.
+    pub(crate) fn of_race(contenders: Vec<Contender>, typical: Vec<Option<f64>>) -> Self {
+        let (mut finished, mut dropped) = (Vec::new(), Vec::new());
+        for contender in contenders {
+            let (norm_l1, gradient_samples) = (contender.norm(), contender.gradient_samples);
+            match contender.inversion {
+                Some(inversion) => finished.push(Finished { inversion, gradient_samples }),
+                None => dropped.push(DroppedClass {
+                    target_class: contender.class,
+                    steps: contender.steps,
+                    gradient_samples,
+                    norm_l1,
+                }),
+            }
+        }
+        Survey { finished, dropped, typical: Some(typical) }
+    }
+
+    /// The further looks that the suspicious classes are given under `options`.
+    pub fn further_jobs(&self, options: &ScanOptions) -> Vec<Job> {
+        let suspects = detection::suspicious(&self.statistics(options.config.norm), options.rule());
+        let looks = |i: usize| (1..=FURTHER_LOOKS).map(move |look| Job { class: self.class(i), look });
+        suspects.into_iter().flat_map(looks).collect()
+    }
+
+    fn class(&self, position: usize) -> usize {
+        self.finished[position].inversion.target_class
+    }
+
+    fn statistics(&self, norm: Norm) -> Statistics {
+        let norms: Vec<Option<f64>> = self.finished.iter().map(|class| statistic(norm, &class.inversion)).collect();
+        Statistics::among(&norms, self.typical.as_deref().unwrap_or(&norms))
+    }
+
+    fn gradient_samples(&self) -> u64 {
+        let finished = self.finished.iter().map(|class| class.gradient_samples);
+        finished.chain(self.dropped.iter().map(|class| class.gradient_samples)).sum()
+    }
+}
+
+/// The samples to work on and those, if there are enough, to measure on.
+fn divide(samples: &Samples, seed: u64) -> (Samples, Option<Samples>) {
+    let held_out = if samples.len() < FEWEST_TO_HOLD_OUT { 0 } else { samples.len() / HELD_OUT_PART };
+    let (working, unseen) = samples.split(held_out, seed);
+    (working, (held_out > 0).then_some(unseen))
 }
 
 /// The maximum norm makes triggers faint rather than small, so that under it a patch is no outlier: that none stands out

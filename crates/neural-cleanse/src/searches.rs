@@ -6,7 +6,7 @@ use crate::classifier::Classifier;
 use crate::clean_set::CleanSet;
 use crate::error::Result;
 use crate::inversion::{Config, Inversion, Objective, Search, Step};
-use crate::scan::Observer;
+use crate::scan::{Job, Observer};
 
 /// What the searches that wait for their next round may take of memory, in bytes, with their triggers and the state of
 /// their optimisers. Where they would take more they are let go, and taken up again from their first step.
@@ -37,7 +37,7 @@ const RECENT: usize = 5;
 
 impl Contender {
     /// A class before its first step.
-    pub fn new(class: usize, look: u64) -> Self {
+    pub fn new(Job { class, look }: Job) -> Self {
         Contender {
             class,
             look,
@@ -120,6 +120,19 @@ impl<'a> Searches<'a> {
         })
     }
 
+    /// Takes the searches of all `jobs` to their ends; the results are in the order of the jobs.
+    ///
+    /// # Errors
+    /// As [`Searches::advance`] has them.
+    pub fn finish(&mut self, jobs: &[Job]) -> Result<Vec<Inversion>> {
+        if jobs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut contenders: Vec<Contender> = jobs.iter().map(|&job| Contender::new(job)).collect();
+        self.advance(contenders.iter_mut().collect(), self.surroundings.config.steps)?;
+        Ok(contenders.into_iter().filter_map(|contender| contender.inversion).collect())
+    }
+
     /// Takes the search of each of `contenders` to its step `steps`, or to its end.
     ///
     /// # Errors
@@ -195,7 +208,7 @@ mod tests {
         let run = |memory: usize, rounds: &[usize]| {
             let mut searches = Searches::new(&classifier, &working, &config, &(), 3).unwrap();
             searches.memory = memory;
-            let mut contenders: Vec<Contender> = [2, 5, 7].map(|class| Contender::new(class, 0)).into();
+            let mut contenders: Vec<Contender> = [2, 5, 7].map(|class| Contender::new(Job { class, look: 0 })).into();
             for &steps in rounds {
                 searches.advance(contenders.iter_mut().collect(), steps).unwrap();
                 assert!(contenders.iter().all(|contender| contender.steps == steps));

@@ -1,0 +1,76 @@
+//! A scan that is spread over several machines comes to what one machine comes to.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use neural_cleanse::data::{self, Samples, Wanted};
+use neural_cleanse::engine::Rten;
+use neural_cleanse::scan::{Job, Plan, Survey, invert_jobs};
+use neural_cleanse::{
+    Classifier, ClassifierOptions, Config, Inversion, Model, Norm, Preprocessing, Rule, ScanOptions, scan,
+};
+
+fn fixtures() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")
+}
+
+fn samples() -> Samples {
+    data::load(&fixtures().join("fashion-mnist-400.npz"), None, &Wanted::new(1, 28, 28)).unwrap()
+}
+
+/// What a machine of its own makes of the model.
+fn classifier() -> Classifier {
+    let preprocessing = Preprocessing { scale: 1.0 / 255.0, mean: vec![0.2860], std: vec![0.3530] };
+    let options = ClassifierOptions { preprocessing, ..ClassifierOptions::default() };
+    let model = Model::read(fixtures().join("fmnist_badnets.onnx")).unwrap();
+    Classifier::new(model, options, Arc::new(Rten), 1).unwrap()
+}
+
+/// Under bounds between which the backdoor's class lies, so that it is looked at again.
+fn options() -> ScanOptions {
+    let rule = Some(Rule::Ratio { backdoored_below: 0.1, suspicious_below: 0.5 });
+    ScanOptions { rule, exhaustive: true, ..ScanOptions::new(Config::fast(Norm::L2, 28, 28)) }
+}
+
+/// The inversions of `jobs` in blocks, each by a machine of its own that begins with the last of them.
+fn in_blocks(jobs: &[Job], config: &Config) -> Vec<Inversion> {
+    let block = |jobs: &[Job]| {
+        let backwards: Vec<Job> = jobs.iter().rev().copied().collect();
+        let mut inversions = invert_jobs(&classifier(), &samples(), config, &backwards, &()).unwrap();
+        inversions.reverse();
+        inversions
+    };
+    jobs.chunks(3).flat_map(block).collect()
+}
+
+#[test]
+fn blocks_of_classes_on_several_machines_come_to_the_scan_of_one() {
+    let (classifier, samples, options) = (classifier(), samples(), options());
+    let plan = Plan::new(&classifier, &samples, &options).unwrap();
+    let jobs = plan.first_jobs();
+    assert_eq!(
+        jobs.iter().map(|job| (job.class, job.look)).collect::<Vec<_>>(),
+        (0..10).map(|c| (c, 0)).collect::<Vec<_>>()
+    );
+    let survey = Survey::of_all(in_blocks(&jobs, &options.config));
+    let further = survey.further_jobs(&options);
+    assert_eq!(further.iter().map(|job| (job.class, job.look)).collect::<Vec<_>>(), [(7, 1), (7, 2)]);
+    let concluded = plan.conclude(survey, in_blocks(&further, &options.config)).unwrap();
+    assert_eq!(concluded.classes[7].further_looks.len(), 2);
+    assert_eq!(concluded, scan(&classifier, &samples, &options, &()).unwrap());
+}
+
+#[test]
+fn what_is_missing_or_of_another_class_is_an_error_and_no_verdict() {
+    let (classifier, samples) = (classifier(), samples());
+    let options =
+        ScanOptions { classes: Some(vec![1, 4, 7]), ..ScanOptions::new(Config { steps: 1, ..options().config }) };
+    let plan = Plan::new(&classifier, &samples, &options).unwrap();
+    let all = invert_jobs(&classifier, &samples, &options.config, &plan.first_jobs(), &()).unwrap();
+    let problem = |first: &[Inversion], further: &[Inversion]| {
+        plan.conclude(Survey::of_all(first.to_vec()), further.to_vec()).unwrap_err().to_string()
+    };
+    assert!(problem(&all[..2], &[]).contains("inversions"));
+    assert!(problem(&[all[1].clone(), all[0].clone(), all[2].clone()], &[]).contains("inversions"));
+    assert!(problem(&all, &all[..1]).contains("further looks"));
+}
