@@ -6,6 +6,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::EngineError;
 
@@ -107,10 +108,20 @@ pub(super) fn candidates(runtime: &Runtime, named: Option<&Path>) -> Result<Vec<
     if found.is_empty() { Err(runtime.not_found(looked_in)) } else { Ok(found) }
 }
 
-/// The directories in which Python packages are installed: the active virtual
+static FIRST: OnceLock<Vec<PathBuf>> = OnceLock::new();
+
+/// Has the libraries of engines looked for among the Python packages in `directories` before all others. This is for
+/// programs that run within Python, whose own packages these are; only the first call in a process counts.
+pub fn search_first(directories: Vec<PathBuf>) {
+    // A program that has said it once has the same packages still.
+    let _ = FIRST.set(directories);
+}
+
+/// The directories in which Python packages are installed: those of [`search_first`], the active virtual
 /// environment's, those of every `python3` in `path`, and the system's.
 fn package_directories(virtual_env: Option<&OsStr>, path: Option<&OsStr>) -> Vec<PathBuf> {
-    let mut directories = Vec::new();
+    let mut directories = FIRST.get().cloned().unwrap_or_default();
+    directories.retain(|directory| directory.is_absolute());
     for prefix in virtual_env.map(PathBuf::from).into_iter().chain(python_prefixes(path)) {
         if prefix.is_absolute() {
             directories.extend(site_packages(&prefix));

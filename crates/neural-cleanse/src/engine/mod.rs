@@ -19,6 +19,7 @@ use std::sync::Arc;
 use ndarray::{ArrayD, ArrayViewD};
 
 pub use error::EngineError;
+pub use library::search_first;
 pub use onnxruntime::OnnxRuntime;
 pub use openvino::OpenVino;
 pub use precision::Precision;

@@ -21,7 +21,7 @@ pub use json::{
     ClassReport, ClassState, EngineReport, ModelReport, Quantised, SCHEMA_VERSION, SamplesReport, ScanReport,
 };
 pub use mitigation::{MITIGATION_SCHEMA_VERSION, MitigationReport, ScanSummary, Verification};
-pub use picture::{trigger_picture, write_trigger_picture};
+pub use picture::{trigger_picture, trigger_png, write_trigger_picture};
 pub use sarif::{sarif, write_sarif};
 pub use schema::scan_schema;
 pub use summary::{ModelSummary, SUMMARY_SCHEMA_VERSION, Summary};

@@ -4,7 +4,7 @@ use std::path::Path;
 use image::{Rgb, RgbImage, imageops};
 use ndarray::{Array3, ArrayView3, Axis};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::write_beside;
 use crate::trigger::Trigger;
 
@@ -33,6 +33,12 @@ pub fn trigger_picture(trigger: &Trigger, sample: ArrayView3<'_, f32>, range: (f
     Ok(picture)
 }
 
+/// [`trigger_picture`] as the bytes of a PNG file.
+pub fn trigger_png(trigger: &Trigger, sample: ArrayView3<'_, f32>, range: (f32, f32)) -> Result<Vec<u8>> {
+    png(&trigger_picture(trigger, sample, range)?)
+        .map_err(|e| Error::Trigger(format!("its picture cannot be encoded: {e}")))
+}
+
 /// Writes [`trigger_picture`] as PNG, whole or not at all.
 pub fn write_trigger_picture(
     path: &Path,
@@ -40,8 +46,8 @@ pub fn write_trigger_picture(
     sample: ArrayView3<'_, f32>,
     range: (f32, f32),
 ) -> Result<()> {
-    let picture = trigger_picture(trigger, sample, range)?;
-    write_beside(path, |mut file| file.write_all(&png(&picture)?))
+    let bytes = trigger_png(trigger, sample, range)?;
+    write_beside(path, |mut file| file.write_all(&bytes))
 }
 
 /// `picture` as a PNG file.
