@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs every test. Installs what they need of Python into .venv; nothing outside this folder changes.
+# Runs every test but those with PyTorch, Keras, ART and Ray, which test-full.sh adds. Installs what they need of Python into
+# .venv; nothing outside this folder changes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,12 +10,14 @@ python3 -m venv .venv
 export VIRTUAL_ENV="$PWD/.venv" PATH="$PWD/.venv/bin:$PATH"
 
 # Release builds: scans are slow without optimisation, and the command itself is built so anyway.
-cargo build --release --workspace --bins --examples
+cargo build --release --workspace --lib --bins --examples
 if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --release --workspace --no-fail-fast
 else
     cargo test --release --workspace --lib --bins --tests
 fi
 cargo test --release --workspace --doc
+# The Python package, of what is compiled by now.
+.venv/bin/pip install --quiet --disable-pip-version-check .
 # -rs: what is skipped, such as pages where there is no Chromium, and why.
-pytest --quiet -rs tests
+pytest --quiet -rs tests --ignore tests/frameworks

@@ -1,0 +1,302 @@
+use std::time::Instant;
+
+use ndarray::Axis;
+use neural_cleanse::data::Samples;
+use neural_cleanse::inversion::{Objective, Step, invert as invert_class};
+use neural_cleanse::report::{self, Evidence, ScanPage, ScanReport, trigger_png};
+use neural_cleanse::scan::{ClassScan, Job, Plan, Survey, invert_jobs};
+use neural_cleanse::{CleanSet, Config, Inversion, Norm, Rule, Scan, ScanOptions};
+use numpy::{IntoPyArray, PyArray3, PyReadonlyArray1, PyReadonlyArray3};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use serde_json::{Map, Value};
+
+use crate::arrays;
+use crate::classifier::Classifier;
+use crate::errors::{exception, parameter_error};
+use crate::supervision::supervised;
+
+/// A class with mask, pattern and picture of its trigger.
+type Found<'py> = (usize, Bound<'py, PyArray3<f32>>, Bound<'py, PyArray3<f32>>, Bound<'py, PyBytes>);
+
+/// `scan.json`, the triggers and `report.html`.
+type Scanned<'py> = (String, Vec<Found<'py>>, String);
+
+/// Mask, pattern and whether it converged.
+type Generated<'py> = (Bound<'py, PyArray3<f32>>, Bound<'py, PyArray3<f32>>, bool);
+
+/// The fields of an [`Inversion`] as Python gets them; the steps are JSON.
+type Inverted<'py> = (usize, Bound<'py, PyArray3<f32>>, Bound<'py, PyArray3<f32>>, bool, String, u64);
+
+/// The same as it comes back.
+type InvertedAgain<'py> = (usize, PyReadonlyArray3<'py, f32>, PyReadonlyArray3<'py, f32>, bool, String, u64);
+
+/// The configuration that `preset` (fast or seed) is for `norm` and images of `[C, H, W]`, but for `parameters`, a JSON
+/// object of fields of [`Config`].
+fn config([_, height, width]: [usize; 3], preset: &str, norm: Norm, parameters: &str) -> PyResult<Config> {
+    let preset = match preset {
+        "fast" => Config::fast(norm, height, width),
+        "seed" => Config { norm, ..Config::default() },
+        _ => return Err(parameter_error(format!("`{preset}` is not a preset: use fast or seed"))),
+    };
+    let changes: Map<String, Value> = serde_json::from_str(parameters).map_err(parameter_error)?;
+    let mut fields = serde_json::to_value(&preset).map_err(parameter_error)?;
+    let mut config = preset;
+    for (name, value) in changes {
+        let Some(field) = fields.get_mut(&name) else {
+            let names = fields.as_object().map(|fields| fields.keys().cloned().collect::<Vec<_>>().join(", "));
+            let names = names.unwrap_or_default();
+            return Err(parameter_error(format!("there is no parameter `{name}`; the search has {names}")));
+        };
+        *field = value;
+        config = serde_json::from_value(fields.clone()).map_err(|e| parameter_error(format!("{name}: {e}")))?;
+    }
+    config.validate().map_err(parameter_error)?;
+    Ok(config)
+}
+
+fn rule(name: &str, norm: Norm, threshold: Option<f64>) -> PyResult<Rule> {
+    let rule = match name {
+        "ratio" => Rule::ratio(norm),
+        "mad" => Rule::mad(),
+        _ => return Err(parameter_error(format!("`{name}` is not a rule: use ratio or mad"))),
+    };
+    match threshold {
+        Some(bound) => rule.with_threshold(bound).map_err(|e| parameter_error(format!("threshold: {e}"))),
+        None => Ok(rule),
+    }
+}
+
+/// Raises an error if a parameter of the search is unknown or out of its range.
+#[pyfunction]
+#[pyo3(signature = (*, preset, norm, parameters))]
+pub fn check_parameters(preset: &str, norm: &str, parameters: &str) -> PyResult<()> {
+    config([1, 1, 1], preset, norm.parse().map_err(parameter_error)?, parameters).map(|_| ())
+}
+
+/// What a scan is to do; the fields are those of the Python function `scan`.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub struct Request {
+    samples: usize,
+    preset: String,
+    norm: String,
+    parameters: String,
+    classes: Option<Vec<usize>>,
+    rule: String,
+    threshold: Option<f64>,
+    force: bool,
+    exhaustive: bool,
+}
+
+impl Request {
+    fn options(&self, classifier: &Classifier) -> PyResult<ScanOptions> {
+        let norm: Norm = self.norm.parse().map_err(parameter_error)?;
+        let config = config(classifier.inner.image_shape(), &self.preset, norm, &self.parameters)?;
+        let rule = Some(rule(&self.rule, norm, self.threshold)?);
+        Ok(ScanOptions { config, classes: self.classes.clone(), rule, force: self.force, exhaustive: self.exhaustive })
+    }
+
+    fn clean(&self, x: &Bound<'_, PyAny>, y: Option<PyReadonlyArray1<'_, i64>>, config: &Config) -> PyResult<Samples> {
+        let clean = arrays::samples(x, y)?;
+        Ok(if self.samples < clean.len() { clean.subset(self.samples, config.seed) } else { clean })
+    }
+}
+
+/// Scans `classifier` and gives `scan.json`, the triggers, one for each class that was finished, and `report.html`.
+#[pyfunction]
+#[pyo3(signature = (classifier, x, y, *, request, name, sha256, watch))]
+#[allow(clippy::too_many_arguments, reason = "they are named, and Python fills them in")]
+pub fn scan<'py>(
+    py: Python<'py>,
+    classifier: &Classifier,
+    x: &Bound<'py, PyAny>,
+    y: Option<PyReadonlyArray1<'py, i64>>,
+    request: Request,
+    name: &str,
+    sha256: &str,
+    watch: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Scanned<'py>> {
+    let started = Instant::now();
+    let options = request.options(classifier)?;
+    let clean = request.clean(x, y, &options.config)?;
+    let classifier = &*classifier.inner;
+    let result = supervised(py, watch, |supervisor| {
+        let scan = neural_cleanse::scan(classifier, &clean, &options, supervisor)?;
+        let seconds = started.elapsed().as_secs_f64();
+        let report = ScanReport::new(&scan, classifier, &options.config, name, sha256, seconds);
+        Illustrated::new(classifier, clean, scan, report)
+    })?;
+    result.map_err(exception)?.into_python(py)
+}
+
+/// The classes that a scan begins with, if it can be done.
+#[pyfunction]
+#[pyo3(signature = (classifier, x, y, *, request))]
+pub fn first_classes<'py>(
+    py: Python<'py>,
+    classifier: &Classifier,
+    x: &Bound<'py, PyAny>,
+    y: Option<PyReadonlyArray1<'py, i64>>,
+    request: Request,
+) -> PyResult<Vec<usize>> {
+    let options = request.options(classifier)?;
+    let clean = request.clean(x, y, &options.config)?;
+    let plan = py.detach(|| Plan::new(&classifier.inner, &clean, &options)).map_err(exception)?;
+    Ok(plan.first_jobs().iter().map(|job| job.class).collect())
+}
+
+/// Does some jobs (class and look) of a scan.
+#[pyfunction]
+#[pyo3(signature = (classifier, x, y, *, request, jobs))]
+pub fn invert<'py>(
+    py: Python<'py>,
+    classifier: &Classifier,
+    x: &Bound<'py, PyAny>,
+    y: Option<PyReadonlyArray1<'py, i64>>,
+    request: Request,
+    jobs: Vec<(usize, u64)>,
+) -> PyResult<Vec<Inverted<'py>>> {
+    let options = request.options(classifier)?;
+    let clean = request.clean(x, y, &options.config)?;
+    let jobs: Vec<Job> = jobs.into_iter().map(|(class, look)| Job { class, look }).collect();
+    let inner = &*classifier.inner;
+    let inversions = supervised(py, None, |observer| invert_jobs(inner, &clean, &options.config, &jobs, observer))?;
+    inversions.map_err(exception)?.into_iter().map(|inversion| inverted(py, inversion)).collect()
+}
+
+/// The further looks (class and look) that `first`, what came of the first jobs, calls for.
+#[pyfunction]
+#[pyo3(signature = (classifier, first, *, request))]
+pub fn further_looks(
+    classifier: &Classifier,
+    first: Vec<InvertedAgain<'_>>,
+    request: Request,
+) -> PyResult<Vec<(usize, u64)>> {
+    let first = first.into_iter().map(inversion).collect::<PyResult<Vec<_>>>()?;
+    let jobs = Survey::of_all(first).further_jobs(&request.options(classifier)?);
+    Ok(jobs.iter().map(|job| (job.class, job.look)).collect())
+}
+
+/// Concludes a scan from what came of its first and its further jobs; gives the same as an exhaustive `scan`.
+#[pyfunction]
+#[pyo3(signature = (classifier, x, y, first, further, *, request, name, sha256, seconds))]
+#[allow(clippy::too_many_arguments, reason = "they are named, and Python fills them in")]
+pub fn conclude<'py>(
+    py: Python<'py>,
+    classifier: &Classifier,
+    x: &Bound<'py, PyAny>,
+    y: Option<PyReadonlyArray1<'py, i64>>,
+    first: Vec<InvertedAgain<'py>>,
+    further: Vec<InvertedAgain<'py>>,
+    request: Request,
+    name: &str,
+    sha256: &str,
+    seconds: f64,
+) -> PyResult<Scanned<'py>> {
+    let options = request.options(classifier)?;
+    let clean = request.clean(x, y, &options.config)?;
+    let first = first.into_iter().map(inversion).collect::<PyResult<Vec<_>>>()?;
+    let further = further.into_iter().map(inversion).collect::<PyResult<Vec<_>>>()?;
+    let classifier = &*classifier.inner;
+    let result = supervised(py, None, |_| {
+        let scan = Plan::new(classifier, &clean, &options)?.conclude(Survey::of_all(first), further)?;
+        let report = ScanReport::new(&scan, classifier, &options.config, name, sha256, seconds);
+        Illustrated::new(classifier, clean, scan, report)
+    })?;
+    result.map_err(exception)?.into_python(py)
+}
+
+fn inverted(py: Python<'_>, inversion: Inversion) -> PyResult<Inverted<'_>> {
+    let Inversion { target_class, trigger, converged, steps, gradient_samples } = inversion;
+    let steps = serde_json::to_string(&steps).map_err(parameter_error)?;
+    let (mask, pattern) = (trigger.mask.into_pyarray(py), trigger.pattern.into_pyarray(py));
+    Ok((target_class, mask, pattern, converged, steps, gradient_samples))
+}
+
+fn inversion(
+    (target_class, mask, pattern, converged, steps, gradient_samples): InvertedAgain<'_>,
+) -> PyResult<Inversion> {
+    let steps = serde_json::from_str(&steps).map_err(parameter_error)?;
+    Ok(Inversion { target_class, trigger: arrays::trigger(&mask, &pattern)?, converged, steps, gradient_samples })
+}
+
+/// `scan.json` as SARIF, both as text.
+#[pyfunction]
+pub fn sarif(report: &str) -> PyResult<String> {
+    let report: ScanReport = serde_json::from_str(report).map_err(parameter_error)?;
+    serde_json::to_string_pretty(&report::sarif(&report)).map_err(parameter_error)
+}
+
+/// A scan with its report, and a picture of the trigger of each class that was finished.
+struct Illustrated {
+    scan: Scan,
+    report: ScanReport,
+    pictures: Vec<Vec<u8>>,
+    page: String,
+}
+
+impl Illustrated {
+    fn new(
+        classifier: &neural_cleanse::Classifier,
+        clean: Samples,
+        scan: Scan,
+        report: ScanReport,
+    ) -> neural_cleanse::Result<Self> {
+        let clean = CleanSet::new(classifier, clean)?;
+        let pictures = scan.classes.iter().map(|class| picture(classifier, &clean, &class.inversion));
+        let pictures = pictures.collect::<neural_cleanse::Result<_>>()?;
+        let evidence = Evidence::gather(&scan, classifier, &clean)?;
+        let page = ScanPage::new(&report, &evidence, classifier.value_range(), "neural_cleanse.scan(…)")?.to_string();
+        Ok(Illustrated { scan, report, pictures, page })
+    }
+
+    fn into_python(self, py: Python<'_>) -> PyResult<Scanned<'_>> {
+        let report = serde_json::to_string(&self.report).map_err(parameter_error)?;
+        let found = |(class, picture): (ClassScan, Vec<u8>)| {
+            let Inversion { target_class, trigger, .. } = class.inversion;
+            (target_class, trigger.mask.into_pyarray(py), trigger.pattern.into_pyarray(py), PyBytes::new(py, &picture))
+        };
+        Ok((report, self.scan.classes.into_iter().zip(self.pictures).map(found).collect(), self.page))
+    }
+}
+
+/// The trigger's picture as PNG, on the first sample that is not of its class.
+fn picture(
+    classifier: &neural_cleanse::Classifier,
+    clean: &CleanSet,
+    inversion: &Inversion,
+) -> neural_cleanse::Result<Vec<u8>> {
+    let sample = clean.rows_outside(inversion.target_class).first().copied().unwrap_or(0);
+    let sample = clean.images.index_axis(Axis(0), sample);
+    trigger_png(&inversion.trigger, sample, classifier.value_range())
+}
+
+/// Inverts the trigger of one class and gives mask, pattern and whether it converged.
+#[pyfunction]
+#[pyo3(signature = (classifier, x, y, target, *, preset, norm, parameters, watch))]
+#[allow(clippy::too_many_arguments, reason = "they are named, and Python fills them in")]
+pub fn generate_backdoor<'py>(
+    py: Python<'py>,
+    classifier: &Classifier,
+    x: &Bound<'py, PyAny>,
+    y: Option<PyReadonlyArray1<'py, i64>>,
+    target: usize,
+    preset: &str,
+    norm: &str,
+    parameters: &str,
+    watch: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Generated<'py>> {
+    let norm: Norm = norm.parse().map_err(parameter_error)?;
+    let config = config(classifier.inner.image_shape(), preset, norm, parameters)?;
+    let clean = arrays::samples(x, y)?;
+    let classifier = &*classifier.inner;
+    let inversion = supervised(py, watch, |supervisor| {
+        let working = CleanSet::new(classifier, clean)?;
+        let mut objective = Objective::new(classifier, &config, working.labels.len(), classifier.threads())?;
+        let mut observe = |step: &Step| supervisor.stepped(target, step);
+        invert_class(&mut objective, &working, &config, classifier.value_range(), target, 0, &mut observe)
+    })?;
+    let Inversion { trigger, converged, .. } = inversion.map_err(exception)?;
+    Ok((trigger.mask.into_pyarray(py), trigger.pattern.into_pyarray(py), converged))
+}

@@ -1,0 +1,39 @@
+"""What a scan has found out about single classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ._trigger import Trigger
+
+
+@dataclass(frozen=True)
+class ClassScan:
+    """What was found out about one class; the fields are those of ``scan.json``."""
+
+    target_class: int
+    name: str
+    converged: bool
+    """Whether a trigger was found. The other figures of a class without one are those of its last step."""
+    norm_l1: float
+    norm_inf: float
+    ratio: float | None
+    """The norm as a share of the median."""
+    anomaly_index: float | None
+    attack_success_rate: float
+    steps: int
+    further_looks: list[float | None]
+    """The norms that further looks at a suspicious class gave."""
+    flagged: bool
+    trigger: Trigger = field(repr=False)
+
+
+@dataclass(frozen=True)
+class DroppedClass:
+    """A class that was left before its end because it could no longer be flagged."""
+
+    target_class: int
+    name: str
+    steps: int
+    norm_l1: float | None
+    """The norm by then; None where there was no trigger yet."""
