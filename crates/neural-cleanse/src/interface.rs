@@ -56,6 +56,7 @@ pub(crate) struct Interface {
 
 impl Interface {
     pub(crate) fn new(model: &Model, options: &InterfaceOptions) -> Result<Self> {
+        check_names(&model.inputs(), &options.constants)?;
         let candidates = score_candidates(model, options)?;
         let abstain = abstain_output(model);
         let named: Vec<&str> = candidates.iter().chain(&abstain).map(String::as_str).collect();
@@ -184,6 +185,16 @@ fn image_input(inputs: &[ValueSummary], options: &InterfaceOptions) -> Result<Va
 }
 
 /// The values of all `inputs` but the image.
+fn check_names(inputs: &[ValueSummary], constants: &BTreeMap<String, f64>) -> Result<()> {
+    match constants.keys().find(|name| inputs.iter().all(|input| input.name != **name)) {
+        Some(name) => Err(Error::Classifier(format!(
+            "the model has no input `{name}` to give a value (--input-value); its inputs are {}",
+            list(inputs)
+        ))),
+        None => Ok(()),
+    }
+}
+
 fn constants(inputs: &[ValueSummary], image: &str, options: &InterfaceOptions) -> Result<Vec<(String, f64)>> {
     let value = |input: &ValueSummary| match options.constants.get(&input.name) {
         Some(&value) => Ok((input.name.clone(), value)),
