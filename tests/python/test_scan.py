@@ -200,6 +200,15 @@ def test_what_is_wrong_is_said(backdoored_path, clean, change, error, part):
     assert isinstance(raised.value, nc.Error) and isinstance(raised.value, (ValueError, RuntimeError, OSError))
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises KeyboardInterrupt, also where the tests run in the background of a shell that has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_other_threads_run_and_ctrl_c_ends_a_scan(backdoored, clean):
     ticks = []
 
