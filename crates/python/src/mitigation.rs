@@ -117,6 +117,8 @@ fn mitigations(names: &[String], options: &Bound<'_, PyDict>, seed: u64) -> PyRe
             "epochs" => unlearning.epochs = value.extract()?,
             "stamped_share" => unlearning.stamped_share = value.extract()?,
             "distillation" => unlearning.distillation = value.extract()?,
+            "mixing" => unlearning.mixing = value.extract()?,
+            "further_triggers" => unlearning.further_triggers = value.extract()?,
             "batch_size" => unlearning.batch_size = value.extract()?,
             "learning_rate" => unlearning.learning_rate = value.extract()?,
             "optimiser" => unlearning.optimiser = optimiser(&value.extract::<String>()?)?,
@@ -127,8 +129,8 @@ fn mitigations(names: &[String], options: &Bound<'_, PyDict>, seed: u64) -> PyRe
             "false_positive_rate" => filtering.false_positive_rate = value.extract()?,
             name => {
                 return Err(parameter_error(format!(
-                    "there is no option `{name}`; repairs have epochs, stamped_share, distillation, batch_size, \
-                     learning_rate, optimiser, last_layers, prune_at_most, prune_asr_bound, prune_accuracy_bound and \
+                    "there is no option `{name}`; repairs have epochs, stamped_share, distillation, mixing, \
+                     further_triggers, batch_size, learning_rate, optimiser, last_layers, prune_at_most, prune_asr_bound, prune_accuracy_bound and \
                      false_positive_rate"
                 )));
             }
