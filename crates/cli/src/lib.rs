@@ -9,6 +9,7 @@ mod log;
 mod manual;
 mod mitigate;
 mod options;
+mod panics;
 mod predict;
 mod progress;
 mod scan;
@@ -60,7 +61,7 @@ const ERROR: Status = 2;
 /// Runs the command and gives its exit status. What is printed goes to this process's standard output and error; how
 /// messages are written is decided by the first call in a process.
 pub fn run(invocation: &Invocation) -> Status {
-    attempt(invocation).unwrap_or_else(|error| match error.downcast_ref::<clap::Error>() {
+    panics::caught(|| attempt(invocation)).unwrap_or_else(|error| match error.downcast_ref::<clap::Error>() {
         Some(usage) => {
             // Nothing is left to say where the message itself cannot be printed.
             let _ = usage.print();

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ndarray::{Array, Array2, Array4, ArrayView, ArrayView4, Axis, CowArray, RemoveAxis, s};
+use ndarray::{Array, Array2, Array4, ArrayView, ArrayView3, ArrayView4, Axis, CowArray, RemoveAxis, s};
 use onnx_grad::{ElementType, Graph, Model, Tensor, ValueType, differentiate};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -147,7 +147,7 @@ impl Classifier {
         let mut rng = ChaCha8Rng::seed_from_u64(0);
         let noise =
             Array4::from_shape_simple_fn((NOISE_IMAGES, channels, height, width), || rng.random_range(low..=high));
-        let scores = self.predict(noise.view())?;
+        let scores = self.run(noise.view())?;
         Ok(scores.outer_iter().all(|row| row.iter().all(|&score| score >= -1e-6) && (row.sum() - 1.0).abs() < 1e-3))
     }
 
@@ -197,7 +197,31 @@ impl Classifier {
     }
 
     /// The logits `[N, classes]` of `images` `[N, C, H, W]`.
+    ///
+    /// # Errors
+    /// If the images are not of the model's size, the engine fails, or a logit is not finite.
     pub fn predict(&self, images: ArrayView4<'_, f32>) -> Result<Array2<f32>> {
+        let logits = self.run(images)?;
+        match logits.outer_iter().position(|row| row.iter().any(|logit| !logit.is_finite())) {
+            Some(image) => Err(self.not_finite(images.index_axis(Axis(0), image), image)),
+            None => Ok(logits),
+        }
+    }
+
+    /// What is said of a model whose scores for the image number `position` are not finite.
+    fn not_finite(&self, image: ArrayView3<'_, f32>, position: usize) -> Error {
+        let cause = if image.iter().any(|pixel| !pixel.is_finite()) {
+            "; the image itself has pixels that are not".to_owned()
+        } else {
+            match self.network.weight_that_is_not_finite() {
+                Some((name, value)) => format!("; its weight `{name}` has the value {value}"),
+                None => String::new(),
+            }
+        };
+        Error::Classifier(format!("the model's scores for sample {position} are not finite numbers{cause}"))
+    }
+
+    fn run(&self, images: ArrayView4<'_, f32>) -> Result<Array2<f32>> {
         let mut predictor = self.predictor.lock().unwrap_or_else(PoisonError::into_inner);
         let predictor = match &mut *predictor {
             Some(predictor) => predictor,
@@ -297,9 +321,10 @@ impl Classifier {
             return Err(Error::Classifier(format!("{} labels for {images} images", labels.len())));
         }
         match labels.iter().find(|&&label| label >= self.classes()) {
-            Some(label) => {
-                Err(Error::Classifier(format!("label {label} is not one of the model's {} classes", self.classes())))
-            }
+            Some(label) => Err(Error::Classifier(format!(
+                "label {label} is not one of the model's {} classes: the samples are not of this model's kind",
+                self.classes()
+            ))),
             None => Ok(()),
         }
     }

@@ -41,6 +41,10 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// The operating system starts no further thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+
     /// The observer asked to stop.
     #[error("interrupted")]
     Interrupted,

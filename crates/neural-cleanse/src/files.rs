@@ -4,6 +4,14 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
+/// Opens a file to read it; a pipe, which could be waited for without end, or a device is none.
+///
+/// # Errors
+/// What the file system reports, or that `path` is no regular file.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    if path.metadata()?.is_file() { File::open(path) } else { Err(io::Error::other("it is not a regular file")) }
+}
+
 /// Writes a file whole or not at all: beside its place first, then renamed into it.
 ///
 /// # Errors

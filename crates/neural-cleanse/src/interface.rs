@@ -99,6 +99,9 @@ fn score_candidates(model: &Model, options: &InterfaceOptions) -> Result<Vec<Str
         return Ok(vec![tensor(name)]);
     }
     let outputs = model.outputs();
+    if outputs.is_empty() {
+        return Err(Error::Classifier("the model's graph has no outputs, and so no scores".into()));
+    }
     let is_float = |output: &&ValueSummary| match output.element.as_deref() {
         Some(element) => matches!(element, "float32" | "float64" | "float16" | "bfloat16"),
         None => model.unwrapped(&output.name) != output.name,

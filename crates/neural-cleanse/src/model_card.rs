@@ -149,7 +149,7 @@ impl SizeEntry {
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     use std::io::Read;
-    let file = match std::fs::File::open(path) {
+    let file = match crate::files::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(Error::Io { path: path.to_owned(), source }),

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use onnx_grad::{ElementType, Graph, ImportOptions, Model, Tensor, ValueType, simplify};
+use onnx_grad::{ElementType, Graph, ImportOptions, Model, Tensor, TensorData, ValueType, simplify};
 
 use crate::error::{Error, Result};
 use crate::interface::{Interface, InterfaceOptions, PROBE_BATCH, import_options};
@@ -43,7 +43,7 @@ impl Network {
         let batch = graph.shape(&interface.image.name)?[0];
         let ty = graph.value_type(&interface.scores)?;
         let width = ty.len() / batch.max(1);
-        let fits = ty.shape.first() == Some(&batch) && (width == 1 || ty.shape[1..].contains(&width));
+        let fits = ty.shape.first() == Some(&batch) && width > 0 && (width == 1 || ty.shape[1..].contains(&width));
         if !fits || width * batch != ty.len() || !ty.element.is_float() {
             return Err(Error::Classifier(format!(
                 "output `{}` is {ty} for {batch} image(s): a classifier gives one score for each of two or more classes",
@@ -51,6 +51,12 @@ impl Network {
             )));
         }
         let scores = trailing_activation(&graph).map_or(Scores::Logits, |(_, scores)| scores);
+        if width == 1 && scores == Scores::Softmax {
+            return Err(Error::Classifier(format!(
+                "output `{}` is a Softmax over one class, which is always 1: a classifier tells two or more classes apart",
+                interface.scores
+            )));
+        }
         let fixed_batch = (batch != PROBE_BATCH).then_some(batch);
         Ok(Network { model, preprocessing, interface, width, scores, fixed_batch })
     }
@@ -93,6 +99,16 @@ impl Network {
     /// The order of the axes of an image in the model.
     pub fn layout(&self) -> Layout {
         self.interface.image.layout
+    }
+
+    /// A weight of the model with a value that is not a finite number, and that value.
+    pub(crate) fn weight_that_is_not_finite(&self) -> Option<(String, f32)> {
+        let options = ImportOptions { fold_weights: false, ..import_options(PROBE_BATCH) };
+        let graph = Graph::import(self.narrowed(), &options).ok()?;
+        graph.initializers().iter().find_map(|(name, tensor)| match tensor.data() {
+            TensorData::F32(values) => Some((name.clone(), *values.iter().find(|value| !value.is_finite())?)),
+            _ => None,
+        })
     }
 
     /// What happens to pixel values before the model sees them.

@@ -1,10 +1,12 @@
 //! The searches of many classes, advanced side by side.
 
 use std::sync::{Mutex, PoisonError};
+use std::thread::Builder;
 
 use crate::classifier::Classifier;
 use crate::clean_set::CleanSet;
-use crate::error::Result;
+use crate::engine;
+use crate::error::{Error, Result};
 use crate::inversion::{Config, Inversion, Objective, Search, Step};
 use crate::scan::{Job, Observer};
 
@@ -156,7 +158,8 @@ impl<'a> Searches<'a> {
             Ok(())
         };
         std::thread::scope(|scope| {
-            let handles: Vec<_> = objectives.iter_mut().map(|objective| scope.spawn(|| work(objective))).collect();
+            let spawn = |objective| Builder::new().stack_size(engine::STACK).spawn_scoped(scope, || work(objective));
+            let handles = objectives.iter_mut().map(spawn).collect::<Result<Vec<_>, _>>().map_err(Error::Thread)?;
             handles.into_iter().try_for_each(|handle| match handle.join() {
                 Ok(result) => result,
                 Err(panic) => std::panic::resume_unwind(panic),

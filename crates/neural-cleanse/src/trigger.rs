@@ -121,7 +121,7 @@ impl Trigger {
     /// Reads `mask` and `pattern` from a `.npz` file.
     pub fn read_npz(path: &Path) -> Result<Self> {
         let fail = |problem: String| Error::Trigger(format!("{}: {problem}", path.display()));
-        let file = std::fs::File::open(path).map_err(|e| fail(e.to_string()))?;
+        let file = crate::files::open(path).map_err(|e| fail(e.to_string()))?;
         let mut archive = NpzReader::new(file).map_err(|e| fail(e.to_string()))?;
         let mut array = |name: &str| -> Result<Array3<f32>> {
             archive.by_name(name).map_err(|e| fail(format!("`{name}` is not a float32 array of three axes: {e}")))

@@ -3,10 +3,10 @@
 //! A model under scan is untrusted: every size is checked before it is multiplied or allocated,
 //! and what cannot be honoured is refused by name rather than guessed at.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto};
-use crate::{ElementType, Error, OPSET, Result, ValueType};
+use crate::{ElementType, Error, Node, OPSET, Result, ValueType};
 
 /// The oldest opset that is understood: before it, broadcasting was an attribute.
 const OLDEST_OPSET: i64 = 7;
@@ -64,6 +64,34 @@ pub(crate) fn bounded(shape: &[usize]) -> Result<(), String> {
     }
     let (elements, axes) = (ValueType::MAX_LEN, ValueType::MAX_RANK);
     Err(format!("has the shape {shape:?}, and no value may have more than {elements} elements or {axes} axes"))
+}
+
+/// The most nodes that a graph may have, read or written. Engines take time that grows with the square of it.
+const MAX_NODES: usize = 1 << 15;
+
+/// That a graph does not have more nodes than can be handled.
+pub(crate) fn node_count(nodes: usize) -> Result<()> {
+    if nodes <= MAX_NODES {
+        return Ok(());
+    }
+    Err(Error::Model(format!("its graph has {nodes} nodes, and no more than {MAX_NODES} are supported")))
+}
+
+/// The longest chain of nodes that a written graph may have: engines follow it by recursion.
+const MAX_DEPTH: usize = 1 << 14;
+
+/// That no chain of `nodes`, each of which reads what the one before it puts out, is longer than engines can follow.
+pub(crate) fn depth(nodes: &[Node]) -> Result<()> {
+    let mut depths: HashMap<&str, usize> = HashMap::new();
+    for node in nodes {
+        let depth =
+            node.inputs.iter().filter_map(|input| depths.get(input.as_str())).max().map_or(1, |depth| depth + 1);
+        if depth > MAX_DEPTH {
+            return Err(Error::node(node, format!("is at the end of a chain of more than {MAX_DEPTH} nodes")));
+        }
+        depths.extend(node.outputs.iter().map(|output| (output.as_str(), depth)));
+    }
+    Ok(())
 }
 
 /// That every name is defined once: inputs, constants and what the nodes put out.

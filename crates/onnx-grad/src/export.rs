@@ -9,14 +9,19 @@ use crate::proto::{
     AttributeProto, AttributeType, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorShapeProto,
     TensorType, TypeProto, ValueInfoProto,
 };
-use crate::{Attribute, Graph, Node, OPSET, Result, ValueType, tensor_proto};
+use crate::{Attribute, Graph, Node, OPSET, Result, ValueType, check, tensor_proto};
 
 /// The version of the ONNX file format that goes with [`OPSET`].
 const IR_VERSION: i64 = 8;
 
 impl Graph {
     /// The graph as the bytes of an ONNX file, for any ONNX engine; `name` is what the file calls it.
+    ///
+    /// # Errors
+    /// If the graph has more or deeper nodes than engines can be trusted with.
     pub fn to_model_bytes(&self, name: &str) -> Result<Vec<u8>> {
+        check::node_count(self.nodes().len())?;
+        check::depth(self.nodes())?;
         let value_info = |name: &String| Ok(value_info(name, self.value_type(name)?));
         let mut nodes = self.nodes().iter().map(|node| self.node_message(node)).collect::<Result<Vec<_>>>()?;
         make_names_unique(&mut nodes);

@@ -99,6 +99,7 @@ impl<'a> Importer<'a> {
     fn add_nodes(&mut self, graph: &GraphProto) -> Result<()> {
         let constants: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name()).collect();
         let nodes = order::live_nodes(graph, |name| constants.contains(name) || self.graph.contains(name))?;
+        check::node_count(nodes.len())?;
         self.read.extend(nodes.iter().flat_map(|node| order::reads(node)).map(str::to_owned));
         self.read.extend(graph.output.iter().map(|output| output.name().to_owned()));
         for tensor in graph.initializer.iter().filter(|tensor| self.read.contains(tensor.name())) {

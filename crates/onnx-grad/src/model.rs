@@ -133,7 +133,10 @@ impl Model {
             return Err(Error::Model(problem));
         }
         let proto = ModelProto::decode(bytes).map_err(|error| {
-            Error::Model(format!("it cannot be decoded, so it is damaged or not ONNX at all ({error})"))
+            // What stands before the last colon is the path to the damaged place, which a hostile file makes long.
+            let error = error.to_string();
+            let reason = error.rsplit(": ").next().unwrap_or_default();
+            Error::Model(format!("it cannot be decoded, so it is damaged or not ONNX at all ({reason})"))
         })?;
         if proto.graph.is_none() {
             return Err(Error::Model("it has no graph, so it is damaged or not ONNX at all".to_owned()));

@@ -1,6 +1,5 @@
 //! IDX, the format of MNIST: <http://yann.lecun.com/exdb/mnist/>, perhaps gzipped.
 
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -8,6 +7,7 @@ use flate2::bufread::MultiGzDecoder;
 use ndarray::ArrayD;
 
 use super::{DataError, Samples, Wanted, bounded, labels, layout};
+use crate::files;
 
 /// Reads images of three or four axes, and with `find_labels` the labels of the file
 /// that belongs to them.
@@ -65,7 +65,7 @@ fn read(path: &Path) -> Result<Idx, DataError> {
 fn open(path: &Path) -> Result<Box<dyn Read>, DataError> {
     let unreadable = |source| DataError::Read { path: path.to_owned(), source };
     let mut magic = Vec::new();
-    let open = || File::open(path).map_err(unreadable);
+    let open = || files::open(path).map_err(unreadable);
     open()?.take(2).read_to_end(&mut magic).map_err(unreadable)?;
     let file = BufReader::new(open()?);
     Ok(if magic == [0x1f, 0x8b] { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })

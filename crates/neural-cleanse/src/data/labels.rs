@@ -1,11 +1,11 @@
 //! Labels: the number of a class for every image.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use super::npy::{self, Numbers};
 use super::{DataError, Format, idx};
+use crate::files;
 
 /// Reads the labels of `count` images from an `.npy` file, an IDX file, or a text
 /// with one number a line.
@@ -47,7 +47,7 @@ const MAX_LINE: u64 = 64;
 
 fn from_text(path: &Path, count: usize) -> Result<Vec<usize>, DataError> {
     let unreadable = |source| DataError::Read { path: path.to_owned(), source };
-    let mut reader = BufReader::new(File::open(path).map_err(unreadable)?);
+    let mut reader = BufReader::new(files::open(path).map_err(unreadable)?);
     let mut labels = Vec::new();
     for number in 1_usize.. {
         let mut line = Vec::new();

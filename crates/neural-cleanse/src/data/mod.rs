@@ -15,11 +15,12 @@ mod parquet;
 mod pixels;
 mod subset;
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use ndarray::{Array4, Axis};
+
+use crate::files;
 
 pub use error::DataError;
 pub use images::{Filter, Resizing, Size};
@@ -207,7 +208,7 @@ impl Format {
     fn of(path: &Path) -> Result<Self, DataError> {
         let unreadable = |source| DataError::Read { path: path.to_owned(), source };
         let mut start = Vec::new();
-        let file = File::open(path).map_err(unreadable)?;
+        let file = files::open(path).map_err(unreadable)?;
         file.take(6).read_to_end(&mut start).map_err(unreadable)?;
         Ok(match start.as_slice() {
             [0x93, b'N', b'U', b'M', b'P', b'Y'] => Self::Npy,

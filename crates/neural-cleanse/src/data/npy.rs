@@ -10,6 +10,7 @@ use ndarray_npy::{ReadNpyExt, ReadableElement};
 use zip::ZipArchive;
 
 use super::{DataError, Samples, Wanted, bounded, labels, layout, pixels};
+use crate::files;
 
 /// An array of any numeric type, its values as floats.
 pub(super) struct Numbers {
@@ -71,7 +72,7 @@ fn no_images(archive: &ZipArchive<BufReader<File>>, path: &Path) -> DataError {
 }
 
 fn open(path: &Path) -> Result<BufReader<File>, DataError> {
-    let file = File::open(path).map_err(|source| DataError::Read { path: path.to_owned(), source })?;
+    let file = files::open(path).map_err(|source| DataError::Read { path: path.to_owned(), source })?;
     Ok(BufReader::new(file))
 }
 

@@ -14,6 +14,7 @@ use rayon::prelude::*;
 
 use super::images::{self, Decoded};
 use super::{DataError, Samples, Wanted, bounded, labels, subset};
+use crate::files;
 use columns::Chosen;
 pub use columns::Columns;
 
@@ -145,7 +146,7 @@ struct Shard {
 
 impl Shard {
     fn open(path: &Path, columns: &Columns) -> Result<Self, DataError> {
-        let file = File::open(path).map_err(|source| DataError::Read { path: path.to_owned(), source })?;
+        let file = files::open(path).map_err(|source| DataError::Read { path: path.to_owned(), source })?;
         let malformed = |reason| DataError::Malformed { path: path.to_owned(), reason };
         let reader = guarded(|| SerializedFileReader::new(file).map_err(damaged)).map_err(malformed)?;
         let metadata = reader.metadata().file_metadata();

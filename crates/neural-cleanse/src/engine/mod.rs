@@ -26,6 +26,9 @@ pub use precision::Precision;
 pub use rten::Rten;
 pub use select::{EngineChoice, Selected, select};
 
+/// The stack, in bytes, that a thread needs in which an engine runs: some follow a graph's nodes by recursion.
+pub(crate) const STACK: usize = 16 << 20;
+
 /// Compiles ONNX models.
 pub trait Engine: Send + Sync {
     /// The name under which the engine is chosen: `rten`, `onnxruntime`, `openvino`.

@@ -9,7 +9,7 @@ use rten_tensor::{Layout, Tensor, TensorView};
 
 use super::framing::is_whole_message;
 use super::signature::{Input, Signature};
-use super::{Engine, EngineError, Precision, Session};
+use super::{Engine, EngineError, Precision, STACK, Session};
 
 const NAME: &str = "rten";
 
@@ -116,7 +116,10 @@ fn outside_rayon<R: Send>(work: impl FnOnce() -> R + Send) -> thread::Result<R> 
     if rayon::current_thread_index().is_none() {
         return catch_unwind(AssertUnwindSafe(work));
     }
-    thread::scope(|scope| scope.spawn(work).join())
+    thread::scope(|scope| match thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work) {
+        Ok(handle) => handle.join(),
+        Err(error) => Err(Box::new(format!("no thread: {error}")) as Box<dyn Any + Send>),
+    })
 }
 
 fn view<'a>(array: &'a CowArray<'_, f32, IxDyn>) -> Result<ValueOrView<'a>, EngineError> {

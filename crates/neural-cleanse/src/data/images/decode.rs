@@ -6,6 +6,7 @@ use ndarray::Array3;
 
 use super::super::{DataError, Wanted};
 use super::resizing::fit;
+use crate::files;
 
 /// The largest height or width of an image file.
 const MAX_SIDE: u32 = 16_384;
@@ -42,7 +43,7 @@ pub(in super::super) fn shape_of_bytes(bytes: &[u8]) -> Result<[usize; 3], Strin
 }
 
 fn open(path: &Path) -> Result<BufReader<std::fs::File>, DataError> {
-    let file = std::fs::File::open(path).map_err(|source| DataError::Read { path: path.to_owned(), source })?;
+    let file = files::open(path).map_err(|source| DataError::Read { path: path.to_owned(), source })?;
     Ok(BufReader::new(file))
 }
 
@@ -61,7 +62,7 @@ fn reader<R: BufRead + Seek>(file: R) -> Result<ImageReader<R>, String> {
 }
 
 fn undecodable(error: impl std::fmt::Display) -> String {
-    format!("the image cannot be decoded: {error}")
+    format!("the image cannot be decoded: {}", error.to_string().trim_end())
 }
 
 fn shape_in(file: impl BufRead + Seek) -> Result<[usize; 3], String> {
