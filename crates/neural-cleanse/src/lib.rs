@@ -12,6 +12,7 @@ pub mod data;
 pub mod detection;
 mod elimination;
 pub mod engine;
+mod engine_check;
 mod error;
 mod files;
 mod interface;

@@ -7,6 +7,7 @@ use crate::clean_set::CleanSet;
 use crate::data::Samples;
 use crate::detection::{self, Detection, FurtherLooks, Rule, Statistics, Verdict};
 use crate::elimination;
+use crate::engine_check;
 use crate::error::{Error, Result};
 use crate::inversion::{Config, Inversion, Norm, Step};
 use crate::searches::{Contender, Searches};
@@ -225,7 +226,7 @@ impl<'a> Plan<'a> {
     ///
     /// # Errors
     /// If options or samples do not go with the model, the clean accuracy is near chance (unless forced), or the engine
-    /// fails.
+    /// fails or computes something else than the embedded one.
     pub fn new(classifier: &'a Classifier, samples: &Samples, options: &'a ScanOptions) -> Result<Self> {
         options.config.validate().map_err(Error::Config)?;
         if samples.is_empty() {
@@ -233,11 +234,13 @@ impl<'a> Plan<'a> {
         }
         let clean_accuracy = clean_accuracy(classifier, samples, options.force)?;
         let (working, unseen) = divide(samples, options.config.seed);
+        let working = CleanSet::new(classifier, working)?;
+        engine_check::agrees_with_rten(classifier, &working, &options.config)?;
         Ok(Plan {
             classifier,
             options,
             clean_accuracy,
-            working: CleanSet::new(classifier, working)?,
+            working,
             unseen: unseen.map(|unseen| CleanSet::new(classifier, unseen)).transpose()?,
             classes: classes_to_scan(classifier, options)?,
         })

@@ -16,6 +16,7 @@ pub use cost::{CostSchedule, EarlyStop};
 pub use norm::Norm;
 pub use objective::{Evaluation, Objective};
 pub use search::Search;
+pub(crate) use variables::TriggerVariables;
 
 use crate::clean_set::CleanSet;
 use crate::error::{Error, Result};

@@ -3,7 +3,7 @@ use onnx_grad::{ElementType, Graph, Tensor, ValueType, differentiate};
 
 use super::Config;
 use crate::classifier::{Classifier, classes_of};
-use crate::engine::{Precision, Session};
+use crate::engine::{Engine, Precision, Session};
 use crate::error::{Error, Result};
 use crate::trigger::Trigger;
 
@@ -38,6 +38,17 @@ impl Objective {
     /// Builds, differentiates and compiles the objective for the minibatches and masks of `config`, to be evaluated on
     /// `samples` images in all. Minibatches are smaller where there are fewer images or the model takes fewer at a time.
     pub fn new(classifier: &Classifier, config: &Config, samples: usize, threads: usize) -> Result<Self> {
+        Self::on(&**classifier.search_engine(), classifier, config, samples, threads)
+    }
+
+    /// As [`new`](Self::new), with another engine than the classifier's.
+    pub(crate) fn on(
+        engine: &dyn Engine,
+        classifier: &Classifier,
+        config: &Config,
+        samples: usize,
+        threads: usize,
+    ) -> Result<Self> {
         let batch = classifier.network().batch(config.batch_size.min(samples).max(1));
         let mask_channels = if config.mask_per_channel { classifier.image_shape()[0] } else { 1 };
         let [channels, height, width] = classifier.image_shape();
@@ -66,7 +77,7 @@ impl Objective {
         let model = gradients.graph.to_model_bytes("objective")?;
         let [mask_gradient, pattern_gradient] = <[String; 2]>::try_from(gradients.names).map_err(|_| malformed())?;
         let outputs = [cross_entropy, logits, mask_gradient, pattern_gradient];
-        let session = classifier.search_engine().compile(&model, threads)?;
+        let session = engine.compile(&model, threads)?;
         let reference = match classifier.precision() {
             Precision::F32 => None,
             Precision::Bf16 => Some(classifier.engine().compile(&model, threads)?),
