@@ -4,12 +4,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use neural_cleanse::Store;
 use neural_cleanse::inversion::Step;
 use neural_cleanse::scan::Observer;
 
+use crate::Status;
 use crate::log;
 
-/// Whether Ctrl-C was pressed.
+/// The exit status of a command that was interrupted.
+pub const INTERRUPTED: Status = 130;
+
+/// Whether Ctrl-C was pressed, or the process asked to end in another way; the second time it ends at once.
 #[derive(Clone)]
 pub struct Interrupt(Arc<AtomicBool>);
 
@@ -23,7 +28,11 @@ impl Interrupt {
             None => {
                 let interrupt = Interrupt(Arc::default());
                 let handler = interrupt.clone();
-                ctrlc::set_handler(move || handler.0.store(true, Ordering::Relaxed))?;
+                ctrlc::set_handler(move || {
+                    if handler.0.swap(true, Ordering::Relaxed) {
+                        std::process::exit(INTERRUPTED.into());
+                    }
+                })?;
                 installed.insert(interrupt).clone()
             }
         };
@@ -46,11 +55,12 @@ pub struct Progress {
     latest: Mutex<HashMap<(usize, u64), Step>>,
     steps: AtomicU64,
     interrupt: Interrupt,
+    store: Option<Store>,
 }
 
 impl Progress {
-    /// Progress of a scan before its first round.
-    pub fn new(interrupt: Interrupt) -> anyhow::Result<Self> {
+    /// Progress of a scan before its first round, whose searches are kept in `store`.
+    pub fn new(interrupt: Interrupt, store: Option<Store>) -> anyhow::Result<Self> {
         let bars = MultiProgress::with_draw_target(log::bars());
         let style = ProgressStyle::with_template("{msg:<28} [{bar:30}] {pos}/{len} classes, {elapsed}, {eta} left")?;
         let round = bars.add(ProgressBar::new(0).with_style(style).with_message("scan"));
@@ -61,16 +71,22 @@ impl Progress {
             latest: Mutex::default(),
             steps: AtomicU64::new(0),
             interrupt,
+            store,
         })
     }
 
-    /// Takes the bars away.
-    pub fn finish(&self) {
+    /// Takes the bars away, and gives the searches back.
+    pub fn finish(self) -> Option<Store> {
         self.round.finish_and_clear();
+        self.store
     }
 }
 
 impl Observer for Progress {
+    fn store(&self) -> Option<&Store> {
+        self.store.as_ref()
+    }
+
     fn round_started(&self, classes: usize, steps: usize) {
         self.steps.store(steps as u64, Ordering::Relaxed);
         self.round.set_message(format!("to step {steps}"));
@@ -125,7 +141,7 @@ mod tests {
 
     #[test]
     fn each_round_counts_its_own_classes_and_leaves_no_bar_behind() {
-        let progress = Progress::new(Interrupt(Arc::default())).unwrap();
+        let progress = Progress::new(Interrupt(Arc::default()), None).unwrap();
         let step = Step { step: 20, cross_entropy: 0.1, attack_success_rate: 1.0, norm: 9.0, cost: 0.1 };
         for (classes, steps, look) in [(3, 20, 0), (2, 60, 0), (1, 60, 1)] {
             progress.round_started(classes, steps);

@@ -7,16 +7,18 @@ use clap::{ArgAction, Args, ValueEnum};
 use ndarray::Axis;
 use neural_cleanse::data::Picked;
 use neural_cleanse::report::{Evidence, ScanPage, ScanReport, write_sarif, write_trigger_picture};
-use neural_cleanse::{Classifier, CleanSet, Config, Inversion, Norm, Rule, ScanOptions, Verdict};
+use neural_cleanse::{
+    Classifier, CleanSet, Config, Error, Fingerprint, Inversion, Norm, Rule, ScanOptions, Store, Verdict,
+};
 use sha2::{Digest, Sha256};
 
 use crate::options::{DataArguments, ModelArguments};
-use crate::progress::{Interrupt, Progress};
+use crate::progress::{INTERRUPTED, Interrupt, Progress};
 use crate::{Invocation, Status, table};
 
 /// Say whether a model hides a backdoor, for which class, and show the trigger.
 ///
-/// Exit status: 0 clean, 1 backdoored, 2 error, 3 inconclusive.
+/// Exit status: 0 clean, 1 backdoored, 2 error, 3 inconclusive, 130 interrupted; the same command then goes on.
 #[derive(Args)]
 pub struct ScanArguments {
     #[command(flatten)]
@@ -52,6 +54,10 @@ pub struct ScanArguments {
     /// Run every class to its end, also those that can no longer be flagged
     #[arg(long)]
     exhaustive: bool,
+
+    /// Begin anew, and let go what an interrupted scan has left in --out
+    #[arg(long)]
+    restart: bool,
 
     #[command(flatten)]
     inversion: InversionArguments,
@@ -183,10 +189,14 @@ pub fn run(arguments: &ScanArguments, invocation: &Invocation) -> anyhow::Result
         force: arguments.force,
         exhaustive: arguments.exhaustive,
     };
-    let progress = Progress::new(Interrupt::install()?)?;
+    let store = arguments.store(&out, &Fingerprint::new(&classifier, &samples, &options)?)?;
+    let progress = Progress::new(Interrupt::install()?, Some(store))?;
     let result = neural_cleanse::scan(&classifier, &samples, &options, &progress);
-    progress.finish();
-    let scan = result?;
+    let store = progress.finish();
+    let scan = match result {
+        Err(Error::Interrupted) => return Ok(interrupted(store.as_ref(), &out)),
+        result => result?,
+    };
 
     let model = &arguments.model.model;
     let report = ScanReport::new(
@@ -213,6 +223,7 @@ pub fn run(arguments: &ScanArguments, invocation: &Invocation) -> anyhow::Result
     if let Some(path) = &arguments.sarif {
         write_sarif(path, &report)?;
     }
+    store.map_or(Ok(()), Store::remove)?;
     print(&report, &out, arguments.json)?;
     Ok(match report.verdict {
         Verdict::Clean => 0,
@@ -228,6 +239,16 @@ impl ScanArguments {
         }
         let stem = self.model.model.file_stem().context("the model's path has no file name")?;
         Ok(PathBuf::from(format!("{}-scan", stem.to_string_lossy())))
+    }
+
+    /// The searches of this scan, perhaps begun by an earlier one; no other process gets them meanwhile.
+    fn store(&self, out: &Path, fingerprint: &Fingerprint) -> anyhow::Result<Store> {
+        let store = Store::open(&out.join("state"), fingerprint, self.restart)?;
+        if store.kept() > 0 {
+            let kept = table::count(store.kept(), "search", "searches");
+            tracing::info!("going on from {kept} of an interrupted scan, kept in {}", out.join("state").display());
+        }
+        Ok(store)
     }
 }
 
@@ -281,6 +302,13 @@ impl DetectionArguments {
         };
         rule.with_threshold(bound).map_err(|problem| anyhow::anyhow!("--threshold: {problem}"))
     }
+}
+
+/// Says how to go on.
+fn interrupted(store: Option<&Store>, out: &Path) -> Status {
+    let kept = table::count(store.map_or(0, Store::kept), "search is", "searches are");
+    tracing::error!("interrupted; {kept} kept in {}: the same command goes on from there", out.join("state").display());
+    INTERRUPTED
 }
 
 fn create_folders(out: &Path) -> anyhow::Result<()> {

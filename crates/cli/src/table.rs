@@ -126,3 +126,8 @@ fn align_right(table: &mut Table, columns: impl IntoIterator<Item = usize>) {
         }
     }
 }
+
+/// `number` of what is called so: `1 search`, `2 searches`.
+pub fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}

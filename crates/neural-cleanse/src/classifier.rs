@@ -232,11 +232,23 @@ impl Classifier {
 
     /// A compiled forward pass of its own, for use in a thread of its own.
     pub fn predictor(&self, threads: usize) -> Result<Predictor> {
-        let batch = self.network.batch(BATCH);
-        let mut graph = Graph::new();
-        let images = self.network.add_images(&mut graph, batch)?;
-        let logits = self.network.append(&mut graph, &images)?;
+        let (graph, images, logits) = self.forward()?;
         Predictor::compile(&*self.engine, graph, &images, &logits, threads)
+    }
+
+    /// The whole function from images to logits, weights and preprocessing included, as an ONNX model.
+    pub(crate) fn forward_model(&self) -> Result<Vec<u8>> {
+        let (mut graph, _, logits) = self.forward()?;
+        graph.set_outputs(&[&logits])?;
+        Ok(graph.to_model_bytes("predict")?)
+    }
+
+    /// The graph of a forward pass, with the names of its images and its logits.
+    fn forward(&self) -> Result<(Graph, String, String)> {
+        let mut graph = Graph::new();
+        let images = self.network.add_images(&mut graph, self.network.batch(BATCH))?;
+        let logits = self.network.append(&mut graph, &images)?;
+        Ok((graph, images, logits))
     }
 
     /// Whether the filter in the model, if there is one, abstains from each of `images` `[N, C, H, W]`; `None` where

@@ -45,6 +45,10 @@ pub enum Error {
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
 
+    /// Searches that are kept on disk cannot be used.
+    #[error("{0}")]
+    Store(String),
+
     /// The observer asked to stop.
     #[error("interrupted")]
     Interrupted,

@@ -28,6 +28,7 @@ pub mod report;
 pub mod scan;
 mod scores;
 mod searches;
+mod store;
 mod trainable;
 mod trigger;
 
@@ -46,5 +47,6 @@ pub use optimiser::Optimiser;
 pub use preprocessing::{Layout, Preprocessing};
 pub use scan::{Scan, ScanOptions, scan};
 pub use scores::Scores;
+pub use store::{Fingerprint, Store};
 pub use trainable::Layers;
 pub use trigger::Trigger;

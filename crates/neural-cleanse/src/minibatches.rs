@@ -1,8 +1,10 @@
 use rand::Rng;
 use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
 
 /// Random minibatches without end: the rows of the working set in a shuffled order, shuffled anew when
 /// they have all been used.
+#[derive(Serialize, Deserialize)]
 pub struct Minibatches {
     rows: Vec<usize>,
     position: usize,

@@ -11,6 +11,7 @@ use crate::engine_check;
 use crate::error::{Error, Result};
 use crate::inversion::{Config, Inversion, Norm, Step};
 use crate::searches::{Contender, Searches};
+use crate::store::Store;
 use crate::trigger::{Backdoor, Trigger};
 
 /// What to scan for.
@@ -132,6 +133,11 @@ impl Scan {
 pub trait Observer: Sync {
     /// A round begins: so many classes are taken to this step.
     fn round_started(&self, _classes: usize, _steps: usize) {}
+
+    /// Where searches are kept each time they pause, and taken up again from what an earlier scan has kept.
+    fn store(&self) -> Option<&Store> {
+        None
+    }
 
     /// The inversion of a class begins or goes on; `look` is 0, or the number of the further look.
     fn class_started(&self, _class: usize, _look: u64) {}

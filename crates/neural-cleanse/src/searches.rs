@@ -3,18 +3,22 @@
 use std::sync::{Mutex, PoisonError};
 use std::thread::Builder;
 
+use serde::{Deserialize, Serialize};
+
 use crate::classifier::Classifier;
 use crate::clean_set::CleanSet;
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::inversion::{Config, Inversion, Objective, Search, Step};
 use crate::scan::{Job, Observer};
+use crate::store::Store;
 
 /// What the searches that wait for their next round may take of memory, in bytes, with their triggers and the state of
 /// their optimisers. Where they would take more they are let go, and taken up again from their first step.
 const MEMORY: usize = 1 << 30;
 
 /// One class and how far its search has come.
+#[derive(Serialize, Deserialize)]
 pub struct Contender {
     /// The class.
     pub class: usize,
@@ -32,6 +36,21 @@ pub struct Contender {
     pub inversion: Option<Inversion>,
     search: Option<Search>,
     dropped: bool,
+    /// The rounds that were gone through; the norm at the end of each is in `norms`.
+    rounds: Vec<Round>,
+    /// What an earlier scan has kept of the rounds to come.
+    #[serde(skip)]
+    kept: Option<Box<Contender>>,
+}
+
+/// What a class had come to at the end of a round.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Round {
+    /// The step that the round led to, at the most.
+    to: usize,
+    steps: usize,
+    gradient_samples: u64,
+    cross_entropy: f64,
 }
 
 /// Over how many steps the cross-entropy is averaged.
@@ -50,6 +69,8 @@ impl Contender {
             inversion: None,
             search: None,
             dropped: false,
+            rounds: Vec::new(),
+            kept: None,
         }
     }
 
@@ -69,12 +90,38 @@ impl Contender {
         self.dropped
     }
 
-    fn record(&mut self, search: Search, before: u64, keep: bool) {
+    /// Goes through the round to step `to` as an earlier scan did, and so to the same; `false` if that has not come so far.
+    fn recall(&mut self, store: &Store, config: &Config, to: usize) -> bool {
+        let round = self.rounds.len();
+        if round == 0 {
+            self.kept = store.load(self.class, self.look).map(Box::new);
+        }
+        let Some(mut kept) = self.kept.take_if(|kept| kept.rounds.get(round).is_some_and(|round| round.to == to))
+        else {
+            self.kept = None;
+            return false;
+        };
+        if kept.rounds.len() == round + 1 {
+            kept.search = kept.search.map(|search| search.resumed(config));
+            *self = *kept;
+        } else {
+            let Round { steps, gradient_samples, cross_entropy, .. } = kept.rounds[round];
+            self.rounds.push(kept.rounds[round]);
+            self.norms.push(kept.norms.get(round).copied().flatten());
+            (self.steps, self.gradient_samples, self.cross_entropy) = (steps, gradient_samples, cross_entropy);
+            self.kept = Some(kept);
+        }
+        true
+    }
+
+    fn record(&mut self, search: Search, to: usize, before: u64, keep: bool) {
         self.steps = search.steps().len();
         self.gradient_samples += search.gradient_samples() - before;
         let recent = &search.steps()[self.steps.saturating_sub(RECENT)..];
         self.cross_entropy = recent.iter().map(|step| step.cross_entropy).sum::<f64>() / recent.len() as f64;
         self.norms.push(search.best().map(|trigger| trigger.norm_l1()));
+        let Contender { steps, gradient_samples, cross_entropy, .. } = *self;
+        self.rounds.push(Round { to, steps, gradient_samples, cross_entropy });
         if search.is_finished() {
             self.inversion = search.into_inversion();
         } else if keep {
@@ -171,6 +218,11 @@ impl<'a> Searches<'a> {
 impl Surroundings<'_> {
     fn advance(&self, objective: &mut Objective, contender: &mut Contender, steps: usize, keep: bool) -> Result<()> {
         let (class, look) = (contender.class, contender.look);
+        let store = self.observer.store();
+        if store.is_some_and(|store| contender.recall(store, self.config, steps)) {
+            self.observer.class_paused(class, look);
+            return Ok(());
+        }
         self.observer.class_started(class, look);
         let mut search = match contender.search.take() {
             Some(search) => search,
@@ -179,7 +231,10 @@ impl Surroundings<'_> {
         let before = search.gradient_samples();
         let mut observe = |step: &Step| self.observer.step(class, look, step);
         search.advance(objective, self.working, steps, &mut observe)?;
-        contender.record(search, before, keep);
+        contender.record(search, steps, before, keep);
+        if let Some(store) = store {
+            store.save(class, look, contender)?;
+        }
         self.observer.class_paused(class, look);
         Ok(())
     }
@@ -198,9 +253,18 @@ mod tests {
     use crate::classifier::ClassifierOptions;
     use crate::engine::Rten;
     use crate::inversion::Norm;
+    use crate::store::Fingerprint;
 
-    #[test]
-    fn a_search_that_was_let_go_comes_to_the_same_when_it_is_taken_up_again() {
+    struct Keeping(Option<Store>);
+
+    impl Observer for Keeping {
+        fn store(&self) -> Option<&Store> {
+            self.0.as_ref()
+        }
+    }
+
+    /// What three classes come to in these rounds, and with how many gradient samples.
+    fn run(memory: usize, rounds: &[usize], observer: &Keeping) -> (Vec<Inversion>, u64) {
         let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/fmnist_badnets.onnx");
         let model = onnx_grad::Model::read(model).unwrap();
         let classifier = Classifier::new(model, ClassifierOptions::default(), Arc::new(Rten), 2).unwrap();
@@ -208,20 +272,37 @@ mod tests {
         let images = Array4::from_shape_simple_fn((40, 1, 28, 28), || rng.random_range(0.0..1.0));
         let working = CleanSet { images, labels: (0..40).map(|i| i % 10).collect() };
         let config = Config { steps: 6, ..Config::fast(Norm::L2, 28, 28) };
-        let run = |memory: usize, rounds: &[usize]| {
-            let mut searches = Searches::new(&classifier, &working, &config, &(), 3).unwrap();
-            searches.memory = memory;
-            let mut contenders: Vec<Contender> = [2, 5, 7].map(|class| Contender::new(Job { class, look: 0 })).into();
-            for &steps in rounds {
-                searches.advance(contenders.iter_mut().collect(), steps).unwrap();
-                assert!(contenders.iter().all(|contender| contender.steps == steps));
+        let mut searches = Searches::new(&classifier, &working, &config, observer, 3).unwrap();
+        searches.memory = memory;
+        let mut contenders: Vec<Contender> = [2, 5, 7].map(|class| Contender::new(Job { class, look: 0 })).into();
+        for &steps in rounds {
+            searches.advance(contenders.iter_mut().collect(), steps).unwrap();
+            assert!(contenders.iter().all(|contender| contender.steps == steps));
+        }
+        let spent: u64 = contenders.iter().map(|contender| contender.gradient_samples).sum();
+        (contenders.into_iter().filter_map(|contender| contender.inversion).collect(), spent)
+    }
+
+    #[test]
+    fn a_search_that_was_let_go_comes_to_the_same_when_it_is_taken_up_again() {
+        let (at_once, spent) = run(MEMORY, &[6], &Keeping(None));
+        assert_eq!((at_once.len(), spent), (3, 3 * 6 * 16));
+        assert_eq!(run(MEMORY, &[2, 3, 6], &Keeping(None)), (at_once.clone(), spent));
+        assert_eq!(run(0, &[2, 3, 6], &Keeping(None)), (at_once, 3 * (2 + 3 + 6) * 16));
+    }
+
+    #[test]
+    fn a_search_that_was_kept_on_disk_comes_to_the_same_with_the_same_count() {
+        for memory in [MEMORY, 0] {
+            let undisturbed = run(memory, &[2, 3, 6], &Keeping(None));
+            for stopped_after in [&[2][..], &[2, 3], &[2, 3, 6]] {
+                let folder = tempfile::tempdir().unwrap();
+                let keeping = || Keeping(Some(Store::open(folder.path(), &Fingerprint::default(), false).unwrap()));
+                run(memory, stopped_after, &keeping());
+                // One of the three classes had not come so far.
+                std::fs::remove_file(folder.path().join("class_005_look_0.search")).unwrap();
+                assert_eq!(run(memory, &[2, 3, 6], &keeping()), undisturbed, "{memory}, {stopped_after:?}");
             }
-            let spent: u64 = contenders.iter().map(|contender| contender.gradient_samples).sum();
-            (contenders.into_iter().map(|contender| contender.inversion.unwrap()).collect::<Vec<_>>(), spent)
-        };
-        let (at_once, spent) = run(MEMORY, &[6]);
-        assert_eq!(spent, 3 * 6 * 16);
-        assert_eq!(run(MEMORY, &[2, 3, 6]), (at_once.clone(), spent));
-        assert_eq!(run(0, &[2, 3, 6]), (at_once, 3 * (2 + 3 + 6) * 16));
+        }
     }
 }

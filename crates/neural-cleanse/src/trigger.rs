@@ -22,7 +22,7 @@ use crate::files::write_beside;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Trigger {
     /// Opacity, `[1, H, W]` (shared by the channels) or `[C, H, W]`, in 0..=1.
     pub mask: Array3<f32>,

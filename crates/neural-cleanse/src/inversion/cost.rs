@@ -1,3 +1,5 @@
+use serde::{Deserialize, Serialize};
+
 use super::config::{Config, StartCost};
 
 /// The dynamic weight of the mask's norm, and the decision to stop early.
@@ -5,7 +7,7 @@ use super::config::{Config, StartCost};
 /// This is the rule of the paper's released code: the cost rises after `patience` successes in a
 /// row and falls after as many failures, so that the attack success rate hovers about its
 /// threshold while the norm shrinks.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CostSchedule {
     cost: f64,
     init_cost: f64,
@@ -75,7 +77,7 @@ impl CostSchedule {
 }
 
 /// Counts the steps in which the best norm did not improve.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct EarlyStop {
     threshold: f64,
     patience: usize,

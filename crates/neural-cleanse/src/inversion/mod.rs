@@ -38,7 +38,7 @@ pub struct Step {
 }
 
 /// The result of inverting one class.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Inversion {
     /// The class that the trigger leads to.
     pub target_class: usize,

@@ -2,6 +2,7 @@ use std::ops::ControlFlow;
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
 use super::variables::TriggerVariables;
 use super::{Config, CostSchedule, EarlyStop, Evaluation, Inversion, Objective, Step};
@@ -13,7 +14,10 @@ use crate::trigger::Trigger;
 
 /// The inversion of one class as far as it has come: it can be left at any step and taken up again, and comes to the
 /// same as if it had never been left.
+#[derive(Serialize, Deserialize)]
 pub struct Search {
+    /// Not kept on disk: [`Search::resumed`] gives it back.
+    #[serde(skip)]
     config: Config,
     target: usize,
     rng: ChaCha8Rng,
@@ -71,6 +75,11 @@ impl Search {
             finished: false,
             config: config.clone(),
         })
+    }
+
+    /// The search that was read back from disk, under the configuration that it was begun with.
+    pub fn resumed(self, config: &Config) -> Self {
+        Search { config: config.clone(), ..self }
     }
 
     /// The steps that were taken, in order.

@@ -1,5 +1,6 @@
 use ndarray::Array3;
 use rand::{Rng, RngExt};
+use serde::{Deserialize, Serialize};
 
 use super::Norm;
 use super::config::Config;
@@ -12,6 +13,7 @@ const BETAS: (f64, f64) = (0.5, 0.9);
 
 /// The unconstrained variables behind a trigger, `mask = tanh(a)/2 + 1/2` and the pattern likewise, rescaled
 /// to the range of pixel values; and the optimiser that moves them.
+#[derive(Serialize, Deserialize)]
 pub struct TriggerVariables {
     values: Vec<f64>,
     /// The hyperbolic tangents of the values, which take long beside all else that is done with them.

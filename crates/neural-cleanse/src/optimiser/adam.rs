@@ -1,9 +1,10 @@
 use num_traits::AsPrimitive;
+use serde::{Deserialize, Serialize};
 
 use super::{Descent, Element};
 
 /// Adam (Kingma & Ba, 2015).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Adam<T> {
     betas: (f64, f64),
     first_moment: Vec<T>,
