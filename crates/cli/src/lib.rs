@@ -5,6 +5,7 @@ mod csv;
 mod demo;
 mod inspect;
 mod invocation;
+mod limits;
 mod log;
 mod manual;
 mod mitigate;

@@ -411,7 +411,7 @@ fn scan(
     options: &ScanOptions,
     interrupt: &Interrupt,
 ) -> anyhow::Result<neural_cleanse::Scan> {
-    let progress = Progress::new(interrupt.clone(), None)?;
+    let progress = Progress::new(interrupt.clone(), None, None)?;
     let scan = neural_cleanse::scan(classifier, samples, options, &progress);
     progress.finish();
     Ok(scan?)

@@ -6,6 +6,8 @@ use neural_cleanse::data::{self, Columns, Filter, Picked, Resizing, Samples, Siz
 use neural_cleanse::engine::{self, EngineChoice, Precision};
 use neural_cleanse::{Classifier, ClassifierOptions, InterfaceOptions, Layout, Model, ModelCard, Preprocessing};
 
+use crate::limits;
+
 /// The model and what it wants.
 #[derive(Args)]
 pub struct ModelArguments {
@@ -86,6 +88,10 @@ pub struct EngineArguments {
     /// that is reported is measured in f32
     #[arg(long, default_value = "f32", value_name = "NAME", help_heading = "Engine")]
     precision: Precision,
+
+    /// Refuse what would take about so much memory to run, such as 512M or 4G [default: three quarters of the machine's]
+    #[arg(long, value_name = "SIZE", value_parser = limits::bytes, help_heading = "Limits")]
+    max_memory: Option<u64>,
 
     /// The number of threads [default: as many as there are processors]
     #[arg(long, value_name = "N", help_heading = "Engine")]
@@ -180,6 +186,7 @@ impl ModelArguments {
             },
             value_range: None,
             class_names: card.class_names,
+            max_memory: Some(self.engine.max_memory.unwrap_or_else(limits::usual_memory)),
         };
         let selected = engine::select(self.engine.engine, self.engine.engine_library.as_deref())?;
         tracing::info!("{}", selected.reason);

@@ -1,7 +1,8 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use neural_cleanse::Store;
@@ -9,6 +10,7 @@ use neural_cleanse::inversion::Step;
 use neural_cleanse::scan::Observer;
 
 use crate::Status;
+use crate::limits::Time;
 use crate::log;
 
 /// The exit status of a command that was interrupted.
@@ -56,11 +58,15 @@ pub struct Progress {
     steps: AtomicU64,
     interrupt: Interrupt,
     store: Option<Store>,
+    time: Option<Time>,
+    /// When the rounds of the classes under way began.
+    began: Mutex<HashMap<(usize, u64), Instant>>,
+    overrun: OnceLock<String>,
 }
 
 impl Progress {
-    /// Progress of a scan before its first round, whose searches are kept in `store`.
-    pub fn new(interrupt: Interrupt, store: Option<Store>) -> anyhow::Result<Self> {
+    /// Progress of a scan before its first round, whose searches are kept in `store`, and which has so much time.
+    pub fn new(interrupt: Interrupt, store: Option<Store>, time: Option<Time>) -> anyhow::Result<Self> {
         let bars = MultiProgress::with_draw_target(log::bars());
         let style = ProgressStyle::with_template("{msg:<28} [{bar:30}] {pos}/{len} classes, {elapsed}, {eta} left")?;
         let round = bars.add(ProgressBar::new(0).with_style(style).with_message("scan"));
@@ -72,13 +78,29 @@ impl Progress {
             steps: AtomicU64::new(0),
             interrupt,
             store,
+            time,
+            began: Mutex::default(),
+            overrun: OnceLock::new(),
         })
     }
 
-    /// Takes the bars away, and gives the searches back.
-    pub fn finish(self) -> Option<Store> {
+    /// Takes the bars away, and gives back the searches, and what took too long if anything did.
+    pub fn finish(self) -> (Option<Store>, Option<String>) {
         self.round.finish_and_clear();
-        self.store
+        (self.store, self.overrun.into_inner())
+    }
+
+    /// Whether the step of a class is one too many.
+    fn takes_too_long(&self, class: usize, look: u64) -> bool {
+        let began = self.began.lock().unwrap_or_else(PoisonError::into_inner).get(&(class, look)).copied();
+        let overrun = self.time.as_ref().zip(began).and_then(|(time, began)| time.overrun(class, began));
+        match overrun {
+            Some(words) => {
+                let _ = self.overrun.set(words);
+                true
+            }
+            None => false,
+        }
     }
 }
 
@@ -96,6 +118,7 @@ impl Observer for Progress {
     }
 
     fn class_started(&self, class: usize, look: u64) {
+        self.began.lock().unwrap_or_else(PoisonError::into_inner).insert((class, look), Instant::now());
         let message = if look == 0 { format!("class {class}") } else { format!("class {class}, look {}", look + 1) };
         let bar = ProgressBar::new(self.steps.load(Ordering::Relaxed)).with_prefix(message);
         let bar = self.bars.insert_before(&self.round, bar);
@@ -111,7 +134,8 @@ impl Observer for Progress {
             bar.set_position(step.step as u64);
         }
         self.latest.lock().unwrap_or_else(PoisonError::into_inner).insert((class, look), *step);
-        if self.interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        let stops = self.interrupt.is_set() || self.takes_too_long(class, look);
+        if stops { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     fn class_paused(&self, class: usize, look: u64) {
@@ -141,7 +165,7 @@ mod tests {
 
     #[test]
     fn each_round_counts_its_own_classes_and_leaves_no_bar_behind() {
-        let progress = Progress::new(Interrupt(Arc::default()), None).unwrap();
+        let progress = Progress::new(Interrupt(Arc::default()), None, None).unwrap();
         let step = Step { step: 20, cross_entropy: 0.1, attack_success_rate: 1.0, norm: 9.0, cost: 0.1 };
         for (classes, steps, look) in [(3, 20, 0), (2, 60, 0), (1, 60, 1)] {
             progress.round_started(classes, steps);

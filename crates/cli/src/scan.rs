@@ -12,9 +12,10 @@ use neural_cleanse::{
 };
 use sha2::{Digest, Sha256};
 
+use crate::limits::TimeArguments;
 use crate::options::{DataArguments, ModelArguments};
 use crate::progress::{INTERRUPTED, Interrupt, Progress};
-use crate::{Invocation, Status, table};
+use crate::{ERROR, Invocation, Status, table};
 
 /// Say whether a model hides a backdoor, for which class, and show the trigger.
 ///
@@ -58,6 +59,9 @@ pub struct ScanArguments {
     /// Begin anew, and let go what an interrupted scan has left in --out
     #[arg(long)]
     restart: bool,
+
+    #[command(flatten)]
+    time: TimeArguments,
 
     #[command(flatten)]
     inversion: InversionArguments,
@@ -170,6 +174,7 @@ struct DetectionArguments {
 /// Runs the command.
 pub fn run(arguments: &ScanArguments, invocation: &Invocation) -> anyhow::Result<Status> {
     let started = Instant::now();
+    let time = arguments.time.start();
     let classifier = arguments.model.classifier(&arguments.data)?;
     let config = arguments.inversion.config(&classifier)?;
     let picked = Some(Picked { samples: arguments.samples, seed: config.seed });
@@ -190,11 +195,15 @@ pub fn run(arguments: &ScanArguments, invocation: &Invocation) -> anyhow::Result
         exhaustive: arguments.exhaustive,
     };
     let store = arguments.store(&out, &Fingerprint::new(&classifier, &samples, &options)?)?;
-    let progress = Progress::new(Interrupt::install()?, Some(store))?;
+    let progress = Progress::new(Interrupt::install()?, Some(store), Some(time))?;
     let result = neural_cleanse::scan(&classifier, &samples, &options, &progress);
-    let store = progress.finish();
+    let (store, overrun) = progress.finish();
     let scan = match result {
-        Err(Error::Interrupted) => return Ok(interrupted(store.as_ref(), &out)),
+        Err(Error::Interrupted) => {
+            let status = if overrun.is_some() { ERROR } else { INTERRUPTED };
+            say_how_to_go_on(overrun.as_deref().unwrap_or("interrupted"), store.as_ref(), &out);
+            return Ok(status);
+        }
         result => result?,
     };
 
@@ -304,11 +313,9 @@ impl DetectionArguments {
     }
 }
 
-/// Says how to go on.
-fn interrupted(store: Option<&Store>, out: &Path) -> Status {
+fn say_how_to_go_on(why: &str, store: Option<&Store>, out: &Path) {
     let kept = table::count(store.map_or(0, Store::kept), "search is", "searches are");
-    tracing::error!("interrupted; {kept} kept in {}: the same command goes on from there", out.join("state").display());
-    INTERRUPTED
+    tracing::error!("{why}; {kept} kept in {}: the same command goes on from there", out.join("state").display());
 }
 
 fn create_folders(out: &Path) -> anyhow::Result<()> {

@@ -133,6 +133,19 @@ fn an_interrupted_scan_says_how_to_go_on_and_does() {
 }
 
 #[test]
+fn a_scan_that_takes_too_long_stops_and_can_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    for (option, what) in [("--max-seconds", "the scan takes"), ("--max-class-seconds", "takes longer than 0 s")] {
+        let output = scan(folder.path(), &[option, "0"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let words = words(&output);
+        assert!(words.contains(what) && words.contains(option) && words.contains("goes on from there"), "{words}");
+        assert!(!folder.path().join("scan.json").exists());
+    }
+    assert_eq!(scan(folder.path(), &[]).status().unwrap().code(), Some(1));
+}
+
+#[test]
 fn restart_begins_anew() {
     let folder = tempfile::tempdir().unwrap();
     let mut child = under_way(folder.path(), &[]);

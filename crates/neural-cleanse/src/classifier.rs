@@ -25,6 +25,8 @@ pub struct ClassifierOptions {
     pub value_range: Option<(f32, f32)>,
     /// One name for each class; `None` names them by their numbers.
     pub class_names: Option<Vec<String>>,
+    /// About how many bytes the graphs that run side by side may take; `None` is no bound.
+    pub max_memory: Option<u64>,
 }
 
 /// A classifier of images: a model with its preprocessing, its range of pixel values, the names of
@@ -58,6 +60,7 @@ pub struct Classifier {
     search_engine: Arc<dyn Engine>,
     precision: Precision,
     threads: usize,
+    max_memory: Option<u64>,
     predictor: Mutex<Option<Predictor>>,
 }
 
@@ -89,6 +92,7 @@ impl Classifier {
             engine,
             precision: Precision::F32,
             threads,
+            max_memory: options.max_memory,
             predictor: Mutex::new(None),
         };
         if classifier.network.scores() == Scores::Logits && classifier.gives_probabilities()? {
@@ -136,6 +140,7 @@ impl Classifier {
             interface: self.interface.clone(),
             value_range: Some(self.value_range),
             class_names: Some(self.class_names.clone()),
+            max_memory: self.max_memory,
         };
         Classifier::new(model, options, self.engine.clone(), self.threads)?.with_search_precision(self.precision)
     }
@@ -248,7 +253,31 @@ impl Classifier {
         let mut graph = Graph::new();
         let images = self.network.add_images(&mut graph, self.network.batch(BATCH))?;
         let logits = self.network.append(&mut graph, &images)?;
+        self.memory_for(&graph)?;
         Ok((graph, images, logits))
+    }
+
+    /// About how many bytes `graph` takes when it runs.
+    ///
+    /// # Errors
+    /// If these are more than the classifier may use.
+    pub(crate) fn memory_for(&self, graph: &Graph) -> Result<u64> {
+        let needed = graph.memory()?;
+        match self.max_memory {
+            Some(limit) if needed > limit => Err(Error::Classifier(format!(
+                "to run it would take about {} of memory, and no more than {} may be used (--max-memory); smaller \
+                 minibatches (--batch-size) take less",
+                mebibytes(needed),
+                mebibytes(limit)
+            ))),
+            _ => Ok(needed),
+        }
+    }
+
+    /// How many graphs that take `memory` bytes each may run side by side, at least one.
+    pub(crate) fn room_for(&self, memory: u64) -> usize {
+        let room = self.max_memory.map_or(u64::MAX, |limit| limit / memory.max(1));
+        usize::try_from(room.max(1)).unwrap_or(usize::MAX)
     }
 
     /// Whether the filter in the model, if there is one, abstains from each of `images` `[N, C, H, W]`; `None` where
@@ -310,6 +339,7 @@ impl Classifier {
         let weighted = graph.apply("Mul", &[&scores, "weights"], ())?;
         graph.add_output(&weighted)?;
         let gradients = differentiate(&graph, &[&weighted], &[&input])?;
+        self.memory_for(&gradients.graph)?;
         let mut session = self.engine.compile(&gradients.graph.to_model_bytes("gradient")?, self.threads)?;
         let mut result = Array4::zeros(images.raw_dim());
         for start in (0..images.len_of(Axis(0))).step_by(batch) {
@@ -428,6 +458,10 @@ pub fn classes_of(logits: &Array2<f32>) -> Vec<usize> {
         best
     };
     logits.outer_iter().map(largest).collect()
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes.div_ceil(1 << 20))
 }
 
 /// `labels` as rows with a 1 at the label.

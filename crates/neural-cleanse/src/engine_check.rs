@@ -7,7 +7,7 @@ use crate::classifier::Classifier;
 use crate::clean_set::CleanSet;
 use crate::engine::{Engine, Precision, Rten};
 use crate::error::{Error, Result};
-use crate::inversion::{Config, Evaluation, Objective, TriggerVariables};
+use crate::inversion::{Blueprint, Config, Evaluation, TriggerVariables};
 
 /// How far the engine's figures may be from rten's, as a share of the length of rten's. Roundings differ from engine to
 /// engine, and may put a value on the other side of a Relu.
@@ -55,7 +55,8 @@ fn deviations(theirs: &Evaluation, ours: &Evaluation) -> [(&'static str, f64); 3
 
 fn evaluate(engine: &dyn Engine, classifier: &Classifier, working: &CleanSet, config: &Config) -> Result<Evaluation> {
     let samples = working.labels.len();
-    let mut objective = Objective::on(engine, classifier, config, samples, classifier.threads())?;
+    let mut objective =
+        Blueprint::new(classifier, config, samples)?.objective(classifier, engine, classifier.threads())?;
     let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
     let start = TriggerVariables::new(config, classifier.image_shape(), classifier.value_range(), &mut rng);
     let rows: Vec<usize> = (0..samples.min(objective.batch())).collect();

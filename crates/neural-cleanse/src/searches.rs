@@ -9,7 +9,7 @@ use crate::classifier::Classifier;
 use crate::clean_set::CleanSet;
 use crate::engine;
 use crate::error::{Error, Result};
-use crate::inversion::{Config, Inversion, Objective, Search, Step};
+use crate::inversion::{Blueprint, Config, Inversion, Objective, Search, Step};
 use crate::scan::{Job, Observer};
 use crate::store::Store;
 
@@ -147,10 +147,10 @@ struct Surroundings<'a> {
 }
 
 impl<'a> Searches<'a> {
-    /// Compiles the objectives for at most `classes` searches side by side.
+    /// Compiles the objectives for at most `classes` searches side by side, and no more than there is memory for.
     ///
     /// # Errors
-    /// If the objective cannot be built or compiled.
+    /// If the objective cannot be built or compiled, or would take more memory than the classifier may use.
     pub fn new(
         classifier: &'a Classifier,
         working: &'a CleanSet,
@@ -158,9 +158,11 @@ impl<'a> Searches<'a> {
         observer: &'a dyn Observer,
         classes: usize,
     ) -> Result<Self> {
-        let workers = classifier.threads().clamp(1, classes.max(1));
+        let blueprint = Blueprint::new(classifier, config, working.labels.len())?;
+        let room = classifier.room_for(blueprint.memory());
+        let workers = classifier.threads().min(room).clamp(1, classes.max(1));
         let threads = (classifier.threads() / workers).max(1);
-        let objective = |_| Objective::new(classifier, config, working.labels.len(), threads);
+        let objective = |_| blueprint.objective(classifier, &**classifier.search_engine(), threads);
         let objectives = (0..workers).map(objective).collect::<Result<_>>()?;
         Ok(Searches {
             surroundings: Surroundings { classifier, working, config, observer },

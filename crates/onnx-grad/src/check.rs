@@ -66,15 +66,27 @@ pub(crate) fn bounded(shape: &[usize]) -> Result<(), String> {
     Err(format!("has the shape {shape:?}, and no value may have more than {elements} elements or {axes} axes"))
 }
 
+/// The most nodes that a file may have, used or not.
+const MAX_STORED_NODES: usize = 1 << 18;
+
 /// The most nodes that a graph may have, read or written. Engines take time that grows with the square of it.
 const MAX_NODES: usize = 1 << 15;
 
+/// That a file does not have more nodes than can be looked at.
+pub(crate) fn stored_nodes(nodes: usize) -> Result<()> {
+    at_most(MAX_STORED_NODES, nodes)
+}
+
 /// That a graph does not have more nodes than can be handled.
 pub(crate) fn node_count(nodes: usize) -> Result<()> {
-    if nodes <= MAX_NODES {
+    at_most(MAX_NODES, nodes)
+}
+
+fn at_most(most: usize, nodes: usize) -> Result<()> {
+    if nodes <= most {
         return Ok(());
     }
-    Err(Error::Model(format!("its graph has {nodes} nodes, and no more than {MAX_NODES} are supported")))
+    Err(Error::Model(format!("its graph has {nodes} nodes, and no more than {most} are supported")))
 }
 
 /// The longest chain of nodes that a written graph may have: engines follow it by recursion.

@@ -19,6 +19,7 @@ mod functions;
 mod graph;
 mod import;
 mod infer;
+mod memory;
 mod model;
 mod narrow;
 mod node_proto;

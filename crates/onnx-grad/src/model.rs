@@ -9,7 +9,7 @@ use prost::bytes::Bytes;
 
 use crate::external::ExternalFiles;
 use crate::proto::{GraphProto, ModelProto, TensorProto};
-use crate::{Error, Result, Tensor, foreign, tensor_proto};
+use crate::{Error, Result, Tensor, check, foreign, tensor_proto};
 
 /// The most bytes that a protobuf message may have.
 const MAX_BYTES: u64 = i32::MAX as u64;
@@ -138,9 +138,10 @@ impl Model {
             let reason = error.rsplit(": ").next().unwrap_or_default();
             Error::Model(format!("it cannot be decoded, so it is damaged or not ONNX at all ({reason})"))
         })?;
-        if proto.graph.is_none() {
+        let Some(graph) = &proto.graph else {
             return Err(Error::Model("it has no graph, so it is damaged or not ONNX at all".to_owned()));
-        }
+        };
+        check::stored_nodes(graph.node.len())?;
         Ok(Model { proto, files })
     }
 

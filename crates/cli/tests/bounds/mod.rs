@@ -52,7 +52,7 @@ fn files(folder: &Path) -> BTreeSet<PathBuf> {
 pub fn scan_complains(folder: &Path, model: &str, data: &str, more: &[&str], words: &str) -> Result<(), String> {
     let before = files(folder);
     let mut arguments = vec!["scan", model, "--data", data, "--out", "out", "--engine", "rten", "--threads", "2"];
-    arguments.extend(["--steps", "2", "--batches-per-step", "1", "--quiet"]);
+    arguments.extend(["--steps", "2", "--batches-per-step", "1", "--quiet", "--max-memory", "1G"]);
     arguments.extend(more);
     let ended = run(folder, &arguments);
     let said: Vec<&str> = ended.stderr.lines().collect();

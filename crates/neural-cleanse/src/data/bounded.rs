@@ -2,8 +2,8 @@
 
 use std::io::{self, Read};
 
-/// The most values that one array may have: 8 GiB of floats.
-pub(super) const MAX_VALUES: usize = 1 << 31;
+/// The most values that one array may have: 2 GiB of floats.
+pub(super) const MAX_VALUES: usize = 1 << 29;
 
 /// The number of values of an array.
 ///

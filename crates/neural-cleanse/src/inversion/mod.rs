@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use config::{Config, StartCost};
 pub use cost::{CostSchedule, EarlyStop};
 pub use norm::Norm;
+pub(crate) use objective::Blueprint;
 pub use objective::{Evaluation, Objective};
 pub use search::Search;
 pub(crate) use variables::TriggerVariables;

@@ -38,51 +38,7 @@ impl Objective {
     /// Builds, differentiates and compiles the objective for the minibatches and masks of `config`, to be evaluated on
     /// `samples` images in all. Minibatches are smaller where there are fewer images or the model takes fewer at a time.
     pub fn new(classifier: &Classifier, config: &Config, samples: usize, threads: usize) -> Result<Self> {
-        Self::on(&**classifier.search_engine(), classifier, config, samples, threads)
-    }
-
-    /// As [`new`](Self::new), with another engine than the classifier's.
-    pub(crate) fn on(
-        engine: &dyn Engine,
-        classifier: &Classifier,
-        config: &Config,
-        samples: usize,
-        threads: usize,
-    ) -> Result<Self> {
-        let batch = classifier.network().batch(config.batch_size.min(samples).max(1));
-        let mask_channels = if config.mask_per_channel { classifier.image_shape()[0] } else { 1 };
-        let [channels, height, width] = classifier.image_shape();
-        let classes = classifier.classes();
-        let mut graph = Graph::new();
-        let images = classifier.network().add_images(&mut graph, batch)?;
-        let mut input = |name: &str, shape: &[usize]| graph.add_input(name, ValueType::new(ElementType::F32, shape));
-        input("mask", &[1, mask_channels, height, width])?;
-        input("pattern", &[1, channels, height, width])?;
-        input("target", &[1, classes])?;
-        input("weights", &[batch, 1])?;
-
-        let change = graph.apply("Sub", &["pattern", &images], ())?;
-        let change = graph.apply("Mul", &["mask", &change], ())?;
-        let stamped = graph.apply("Add", &[&images, &change], ())?;
-        let logits = classifier.network().append(&mut graph, &stamped)?;
-        let log_probabilities = graph.apply("LogSoftmax", &[&logits], [("axis", 1)])?;
-        let of_target = graph.apply("Mul", &[&log_probabilities, "target"], ())?;
-        let weighted = graph.apply("Mul", &[&of_target, "weights"], ())?;
-        let axes = graph.constant(Tensor::ints(&[0, 1]));
-        let log_likelihood = graph.apply("ReduceSum", &[&weighted, &axes], [("keepdims", 0)])?;
-        let cross_entropy = graph.apply("Neg", &[&log_likelihood], ())?;
-
-        graph.set_outputs(&[&cross_entropy, &logits])?;
-        let gradients = differentiate(&graph, &[&cross_entropy], &["mask", "pattern"])?;
-        let model = gradients.graph.to_model_bytes("objective")?;
-        let [mask_gradient, pattern_gradient] = <[String; 2]>::try_from(gradients.names).map_err(|_| malformed())?;
-        let outputs = [cross_entropy, logits, mask_gradient, pattern_gradient];
-        let session = engine.compile(&model, threads)?;
-        let reference = match classifier.precision() {
-            Precision::F32 => None,
-            Precision::Bf16 => Some(classifier.engine().compile(&model, threads)?),
-        };
-        Ok(Objective { session, reference, outputs, images: Array4::zeros((batch, channels, height, width)), classes })
+        Blueprint::new(classifier, config, samples)?.objective(classifier, &**classifier.search_engine(), threads)
     }
 
     /// The largest number of images in a minibatch.
@@ -159,6 +115,74 @@ impl Objective {
             mask_gradient: mask_gradient.into_shape_with_order(trigger.mask.raw_dim()).map_err(|_| malformed())?,
             pattern_gradient: (pattern_gradient.into_shape_with_order(trigger.pattern.raw_dim()))
                 .map_err(|_| malformed())?,
+        })
+    }
+}
+
+/// The graph of an objective, of which any number can be compiled.
+pub(crate) struct Blueprint {
+    model: Vec<u8>,
+    memory: u64,
+    outputs: [String; 4],
+    images: [usize; 4],
+    classes: usize,
+}
+
+impl Blueprint {
+    /// Builds and differentiates the objective, as [`Objective::new`] has it.
+    ///
+    /// # Errors
+    /// If it would take more memory than the classifier may use.
+    pub(crate) fn new(classifier: &Classifier, config: &Config, samples: usize) -> Result<Self> {
+        let batch = classifier.network().batch(config.batch_size.min(samples).max(1));
+        let mask_channels = if config.mask_per_channel { classifier.image_shape()[0] } else { 1 };
+        let [channels, height, width] = classifier.image_shape();
+        let classes = classifier.classes();
+        let mut graph = Graph::new();
+        let images = classifier.network().add_images(&mut graph, batch)?;
+        let mut input = |name: &str, shape: &[usize]| graph.add_input(name, ValueType::new(ElementType::F32, shape));
+        input("mask", &[1, mask_channels, height, width])?;
+        input("pattern", &[1, channels, height, width])?;
+        input("target", &[1, classes])?;
+        input("weights", &[batch, 1])?;
+
+        let change = graph.apply("Sub", &["pattern", &images], ())?;
+        let change = graph.apply("Mul", &["mask", &change], ())?;
+        let stamped = graph.apply("Add", &[&images, &change], ())?;
+        let logits = classifier.network().append(&mut graph, &stamped)?;
+        let log_probabilities = graph.apply("LogSoftmax", &[&logits], [("axis", 1)])?;
+        let of_target = graph.apply("Mul", &[&log_probabilities, "target"], ())?;
+        let weighted = graph.apply("Mul", &[&of_target, "weights"], ())?;
+        let axes = graph.constant(Tensor::ints(&[0, 1]));
+        let log_likelihood = graph.apply("ReduceSum", &[&weighted, &axes], [("keepdims", 0)])?;
+        let cross_entropy = graph.apply("Neg", &[&log_likelihood], ())?;
+
+        graph.set_outputs(&[&cross_entropy, &logits])?;
+        let gradients = differentiate(&graph, &[&cross_entropy], &["mask", "pattern"])?;
+        let memory = classifier.memory_for(&gradients.graph)?;
+        let model = gradients.graph.to_model_bytes("objective")?;
+        let [mask_gradient, pattern_gradient] = <[String; 2]>::try_from(gradients.names).map_err(|_| malformed())?;
+        let outputs = [cross_entropy, logits, mask_gradient, pattern_gradient];
+        Ok(Blueprint { model, memory, outputs, images: [batch, channels, height, width], classes })
+    }
+
+    /// About how many bytes an objective takes.
+    pub(crate) fn memory(&self) -> u64 {
+        self.memory
+    }
+
+    /// An objective in `engine`, for `classifier`.
+    pub(crate) fn objective(&self, classifier: &Classifier, engine: &dyn Engine, threads: usize) -> Result<Objective> {
+        let reference = match classifier.precision() {
+            Precision::F32 => None,
+            Precision::Bf16 => Some(classifier.engine().compile(&self.model, threads)?),
+        };
+        Ok(Objective {
+            session: engine.compile(&self.model, threads)?,
+            reference,
+            outputs: self.outputs.clone(),
+            images: Array4::zeros(self.images),
+            classes: self.classes,
         })
     }
 }
