@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use onnx_grad::{Graph, ImportOptions, Model, Result};
+use onnx_grad::{Graph, ImportOptions, Model, Result, differentiate, simplify};
 
 fn read(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)).unwrap()
@@ -16,7 +16,24 @@ fn import(bytes: &[u8]) -> Result<Graph> {
     let options = ImportOptions { batch: 2, input_shapes: BTreeMap::new(), fold_weights: true };
     let graph = Graph::import(&model, &options)?;
     graph.to_model_bytes("model")?;
+    if let Ok(gradient) = gradient(graph.clone()) {
+        let written = gradient.to_model_bytes("gradient")?;
+        Graph::import(&Model::from_bytes(&written)?, &options).expect("what was written can be read");
+    }
     Ok(graph)
+}
+
+/// The graph with the gradients of its floating-point outputs.
+fn gradient(graph: Graph) -> Result<Graph> {
+    let graph = simplify(graph)?;
+    let floats = |names: &[String]| -> Vec<String> {
+        let is_float = |name: &&String| graph.element(name).is_ok_and(|element| element.is_float());
+        names.iter().filter(is_float).cloned().collect()
+    };
+    let (outputs, inputs) = (floats(graph.outputs()), floats(graph.inputs()));
+    let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    Ok(differentiate(&graph, &outputs, &inputs)?.graph)
 }
 
 const MODELS: [&str; 5] =
