@@ -95,6 +95,7 @@ impl Classifier {
             interface: interface.options()?,
             value_range: Some(value_range),
             class_names,
+            max_memory: None,
         };
         let choice: EngineChoice = engine.parse().map_err(engine_exception)?;
         let precision: Precision = precision.parse().map_err(parameter_error)?;
