@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use ndarray::{ArrayD, ArrayViewD};
-use neural_cleanse::engine::{Engine, EngineError, Precision, Session};
+use neural_cleanse::engine::{Engine, EngineError, Precision, Provider, Session};
 
 /// An engine whose sessions count the time that they run.
 pub struct Timed {
@@ -37,6 +37,11 @@ impl Engine for Timed {
 
     fn with_precision(&self, precision: Precision) -> Result<Arc<dyn Engine>, EngineError> {
         let engine = self.engine.with_precision(precision)?;
+        Ok(Arc::new(Timed { engine, nanoseconds: self.nanoseconds.clone() }))
+    }
+
+    fn with_provider(&self, provider: Provider) -> Result<Arc<dyn Engine>, EngineError> {
+        let engine = self.engine.with_provider(provider)?;
         Ok(Arc::new(Timed { engine, nanoseconds: self.nanoseconds.clone() }))
     }
 

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use neural_cleanse::data::{self, Columns, Filter, Picked, Resizing, Samples, Size, Wanted};
-use neural_cleanse::engine::{self, EngineChoice, Precision};
+use neural_cleanse::engine::{self, EngineChoice, Precision, Provider};
 use neural_cleanse::{Classifier, ClassifierOptions, InterfaceOptions, Layout, Model, ModelCard, Preprocessing};
 
 use crate::limits;
@@ -92,6 +92,10 @@ pub struct EngineArguments {
     /// Refuse what would take about so much memory to run, such as 512M or 4G [default: three quarters of the machine's]
     #[arg(long, value_name = "SIZE", value_parser = limits::bytes, help_heading = "Limits")]
     max_memory: Option<u64>,
+
+    /// Where onnxruntime computes: cpu, or, if it is built for it, cuda, tensorrt, coreml or directml
+    #[arg(long, default_value = "cpu", value_name = "NAME", help_heading = "Engine")]
+    provider: Provider,
 
     /// The number of threads [default: as many as there are processors]
     #[arg(long, value_name = "N", help_heading = "Engine")]
@@ -195,8 +199,9 @@ impl ModelArguments {
             Some(threads) => threads,
             None => std::thread::available_parallelism().map_or(1, |n| n.get()),
         };
-        let classifier = Classifier::new(model, options, selected.engine, threads)
-            .with_context(|| self.model.display().to_string())?;
+        let engine = selected.engine.with_provider(self.engine.provider)?;
+        let classifier =
+            Classifier::new(model, options, engine, threads).with_context(|| self.model.display().to_string())?;
         Ok(classifier.with_search_precision(self.engine.precision)?)
     }
 

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
     use crate::classifier::ClassifierOptions;
     use crate::data;
-    use crate::engine::{EngineChoice, EngineError, Session, select};
+    use crate::engine::{EngineChoice, EngineError, Provider, Session, select};
     use crate::preprocessing::Preprocessing;
 
     /// rten, but that results with so many axes come out scaled.
@@ -100,6 +100,10 @@ mod tests {
         }
 
         fn with_precision(&self, _: Precision) -> Result<Arc<dyn Engine>, EngineError> {
+            Ok(Arc::new(Scaled { ..*self }))
+        }
+
+        fn with_provider(&self, _: Provider) -> Result<Arc<dyn Engine>, EngineError> {
             Ok(Arc::new(Scaled { ..*self }))
         }
 

@@ -5,7 +5,7 @@ use std::thread;
 
 use ndarray::{Array4, ArrayD, array};
 use neural_cleanse::engine::{
-    Engine, EngineChoice, EngineError, OnnxRuntime, OpenVino, Precision, Rten, Session, select,
+    Engine, EngineChoice, EngineError, OnnxRuntime, OpenVino, Precision, Provider, Rten, Session, select,
 };
 
 use onnx_grad::{ElementType, Graph, Tensor, ValueType, differentiate};
@@ -267,6 +267,32 @@ fn only_openvino_computes_in_bf16_and_comes_close() {
             Err(error) if engine.name() == "openvino" => eprintln!("skipped: {error}"),
             Err(error) => {
                 assert_eq!(error.to_string(), format!("{} cannot compute in bf16: only openvino can", engine.name()))
+            }
+        }
+    }
+}
+
+#[test]
+fn a_provider_that_is_not_there_is_an_error_and_not_the_processor() {
+    for engine in engines() {
+        let on_processor = engine.with_provider(Provider::Cpu).expect("every engine computes there");
+        assert_eq!(logits(compile(on_processor.as_ref(), NETWORK, 1).as_mut()).len(), 40);
+        for provider in Provider::ALL.into_iter().filter(|&provider| provider != Provider::Cpu) {
+            match engine.with_provider(provider) {
+                Ok(elsewhere) => {
+                    assert_eq!(elsewhere.name(), "onnxruntime");
+                    assert!(elsewhere.version().ends_with(provider.name()), "{}", elsewhere.version());
+                    // Where there is such a provider this compiles.
+                    if let Err(error) = elsewhere.compile(NETWORK, 1) {
+                        let message = error.to_string().to_lowercase();
+                        assert!(message.contains(&provider.name()[..4]), "{provider}: {message}");
+                    }
+                }
+                Err(error) => {
+                    let expected =
+                        format!("{} computes on the processor only: take --engine onnxruntime", engine.name());
+                    assert!(error.to_string().starts_with(&expected), "{error}");
+                }
             }
         }
     }

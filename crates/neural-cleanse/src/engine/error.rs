@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use super::Precision;
+use super::{Precision, Provider};
 
 /// What an engine, or the choice of one, can fail with.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +96,20 @@ pub enum EngineError {
         precision: Precision,
         /// Why not, and what does.
         reason: &'static str,
+    },
+    /// The engine does not compute there.
+    #[error("{engine} computes on the processor only: take --engine onnxruntime for the provider {provider}")]
+    Provider {
+        /// [`Engine::name`](super::Engine::name).
+        engine: &'static str,
+        /// What was asked for.
+        provider: Provider,
+    },
+    /// A name that is no provider's.
+    #[error("there is no provider `{name}`; the providers are cpu, cuda, tensorrt, coreml and directml")]
+    UnknownProvider {
+        /// The name that was given.
+        name: String,
     },
     /// A name that is no precision's.
     #[error("there is no precision `{name}`; the precisions are f32 and bf16")]

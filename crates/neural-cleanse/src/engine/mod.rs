@@ -10,6 +10,7 @@ mod library;
 mod onnxruntime;
 mod openvino;
 mod precision;
+mod provider;
 mod rten;
 mod select;
 mod signature;
@@ -23,6 +24,7 @@ pub use library::search_first;
 pub use onnxruntime::OnnxRuntime;
 pub use openvino::OpenVino;
 pub use precision::Precision;
+pub use provider::Provider;
 pub use rten::Rten;
 pub use select::{EngineChoice, Selected, select};
 
@@ -43,6 +45,14 @@ pub trait Engine: Send + Sync {
     ///
     /// [`EngineError::Precision`] if the engine or the machine has nothing but [`Precision::F32`].
     fn with_precision(&self, precision: Precision) -> Result<Arc<dyn Engine>, EngineError>;
+
+    /// The same engine computing on `provider`.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Provider`] if the engine has nothing but [`Provider::Cpu`]. Whether this machine has the provider shows
+    /// when the first model is compiled.
+    fn with_provider(&self, provider: Provider) -> Result<Arc<dyn Engine>, EngineError>;
 
     /// Compiles a serialised ONNX model with static shapes.
     ///

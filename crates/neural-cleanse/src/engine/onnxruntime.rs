@@ -3,13 +3,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ndarray::{ArrayD, ArrayViewD, CowArray, IxDyn};
 use ort::environment::Environment;
+use ort::ep::{self, ExecutionProviderDispatch};
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{OutputSelector, RunOptions, SessionInputValue};
 use ort::value::{Outlet, TensorRef};
 
 use super::library::{Candidate, ONNX_RUNTIME, candidates};
 use super::signature::{Input, Signature};
-use super::{Engine, EngineError, Precision, Session};
+use super::{Engine, EngineError, Precision, Provider, Session};
 
 const NAME: &str = "onnxruntime";
 
@@ -19,6 +20,7 @@ pub struct OnnxRuntime {
     library: PathBuf,
     version: String,
     environment: Environment,
+    provider: Provider,
 }
 
 /// A process can load one ONNX Runtime and make one environment of it; they stay until it ends.
@@ -50,7 +52,10 @@ impl Engine for OnnxRuntime {
     }
 
     fn version(&self) -> String {
-        self.version.clone()
+        match self.provider {
+            Provider::Cpu => self.version.clone(),
+            provider => format!("{} on {provider}", self.version),
+        }
     }
 
     fn with_precision(&self, precision: Precision) -> Result<Arc<dyn Engine>, EngineError> {
@@ -60,8 +65,12 @@ impl Engine for OnnxRuntime {
         }
     }
 
+    fn with_provider(&self, provider: Provider) -> Result<Arc<dyn Engine>, EngineError> {
+        Ok(Arc::new(OnnxRuntime { provider, ..self.clone() }))
+    }
+
     fn compile(&self, model: &[u8], threads: usize) -> Result<Box<dyn Session>, EngineError> {
-        let session = build_session(&self.environment, model, threads.max(1))
+        let session = build_session(self, model, threads.max(1))
             .map_err(|error| EngineError::Compile { engine: NAME, reason: error.to_string() })?;
         let signature = Signature {
             inputs: session.inputs().iter().map(declared_input).collect(),
@@ -87,7 +96,7 @@ fn load(candidate: &Candidate) -> Result<OnnxRuntime, EngineError> {
         .with_telemetry(false)
         .build()
         .map_err(|error| unusable(error.to_string()))?;
-    let engine = OnnxRuntime { version: version(&path), library: path, environment };
+    let engine = OnnxRuntime { version: version(&path), library: path, environment, provider: Provider::Cpu };
     *loaded = Some(engine.clone());
     Ok(engine)
 }
@@ -104,14 +113,27 @@ fn version(library: &Path) -> String {
     }
 }
 
-fn build_session(environment: &Environment, model: &[u8], threads: usize) -> ort::Result<ort::session::Session> {
-    ort::session::Session::builder(environment)?
+fn build_session(engine: &OnnxRuntime, model: &[u8], threads: usize) -> ort::Result<ort::session::Session> {
+    ort::session::Session::builder(&engine.environment)?
+        .with_execution_providers(execution_provider(engine.provider).as_slice())?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_intra_threads(threads)?
         // Sessions run side by side: a thread that spins takes the core of another session.
         .with_intra_op_spinning(false)?
         .with_deterministic_compute(true)?
         .commit_from_memory(model)
+}
+
+/// What ONNX Runtime is asked for; where it has no such provider it says so, and does not fall back on the processor.
+fn execution_provider(provider: Provider) -> Option<ExecutionProviderDispatch> {
+    let dispatch = match provider {
+        Provider::Cpu => return None,
+        Provider::Cuda => ep::CUDA::default().build(),
+        Provider::TensorRt => ep::TensorRT::default().build(),
+        Provider::CoreMl => ep::CoreML::default().build(),
+        Provider::DirectMl => ep::DirectML::default().build(),
+    };
+    Some(dispatch.error_on_failure())
 }
 
 fn declared_input(input: &Outlet) -> Input {

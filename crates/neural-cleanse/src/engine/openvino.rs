@@ -9,7 +9,7 @@ use openvino::{
 
 use super::library::{Candidate, OPENVINO, candidates};
 use super::signature::{Input, Signature};
-use super::{Engine, EngineError, Precision, Session};
+use super::{Engine, EngineError, Precision, Provider, Session};
 
 const NAME: &str = "openvino";
 
@@ -59,6 +59,13 @@ impl Engine for OpenVino {
             return Err(EngineError::Precision { engine: NAME, precision, reason });
         }
         Ok(Arc::new(OpenVino { precision, ..self.clone() }))
+    }
+
+    fn with_provider(&self, provider: Provider) -> Result<Arc<dyn Engine>, EngineError> {
+        match provider {
+            Provider::Cpu => Ok(Arc::new(self.clone())),
+            _ => Err(EngineError::Provider { engine: NAME, provider }),
+        }
     }
 
     fn compile(&self, model: &[u8], threads: usize) -> Result<Box<dyn Session>, EngineError> {

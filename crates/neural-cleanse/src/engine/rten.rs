@@ -9,7 +9,7 @@ use rten_tensor::{Layout, Tensor, TensorView};
 
 use super::framing::is_whole_message;
 use super::signature::{Input, Signature};
-use super::{Engine, EngineError, Precision, STACK, Session};
+use super::{Engine, EngineError, Precision, Provider, STACK, Session};
 
 const NAME: &str = "rten";
 
@@ -32,6 +32,13 @@ impl Engine for Rten {
         match precision {
             Precision::F32 => Ok(Arc::new(*self)),
             Precision::Bf16 => Err(EngineError::Precision { engine: NAME, precision, reason: "only openvino can" }),
+        }
+    }
+
+    fn with_provider(&self, provider: Provider) -> Result<Arc<dyn Engine>, EngineError> {
+        match provider {
+            Provider::Cpu => Ok(Arc::new(self.clone())),
+            _ => Err(EngineError::Provider { engine: NAME, provider }),
         }
     }
 
