@@ -174,6 +174,28 @@ pub struct Job {
 
 /// Scans `classifier` with clean `samples`.
 ///
+/// ```
+/// use std::path::Path;
+/// use std::sync::Arc;
+///
+/// use neural_cleanse::data::{self, Wanted};
+/// use neural_cleanse::engine::Rten;
+/// use neural_cleanse::{Classifier, ClassifierOptions, Config, Model, Norm, Preprocessing, ScanOptions, Verdict, scan};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let fixtures = Path::new("../../fixtures");
+/// let preprocessing = Preprocessing { scale: 1.0 / 255.0, mean: vec![0.286], std: vec![0.353] };
+/// let options = ClassifierOptions { preprocessing, ..ClassifierOptions::default() };
+/// let classifier = Classifier::new(Model::read(fixtures.join("fmnist_badnets.onnx"))?, options, Arc::new(Rten), 2)?;
+/// let samples = data::load(&fixtures.join("fashion-mnist-400.npz"), None, &Wanted::new(1, 28, 28))?;
+///
+/// let scan = scan(&classifier, &samples, &ScanOptions::new(Config::fast(Norm::L2, 28, 28)), &())?;
+/// assert_eq!(scan.detection.verdict, Verdict::Backdoored);
+/// assert_eq!(scan.flagged_classes, [7]);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// If options or samples do not go with the model, the clean accuracy is near chance (unless forced), or the
 /// engine fails.

@@ -173,7 +173,7 @@ mod tests {
             (vec![0, 0, 8], ""),
             (idx(&[2, 2, 2], 7), "announces 8 bytes of data, and 7 follow"),
             (idx(&[2, 2, 2], 9), "and more follow"),
-            (idx(&[1 << 20, 1 << 10, 1], 4), "4 follow"),
+            (idx(&[1 << 19, 1 << 10, 1], 4), "4 follow"),
             (idx(&[0, 2, 2], 0), "no images"),
             (idx(&[2, 2, 3], 12), "shape [2, 2, 3]"),
             (idx(&[1, 1, 1, 1, 1], 1), "5 axes"),

@@ -95,6 +95,18 @@ impl Wanted {
 /// Images of a folder are converted to grey or RGB and resized to the wanted size;
 /// arrays must have it, as `[N, C, H, W]`, `[N, H, W, C]` or, with one channel, `[N, H, W]`.
 ///
+/// ```
+/// use std::path::Path;
+///
+/// use neural_cleanse::data::{self, Wanted};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let samples = data::load(Path::new("../../fixtures/fashion-mnist-400.npz"), None, &Wanted::new(1, 28, 28))?;
+/// assert_eq!(samples.images.shape(), [400, 1, 28, 28]);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 ///
 /// [`DataError`], which names the file at fault.

@@ -69,6 +69,17 @@ impl fmt::Debug for Selected {
 /// `library` names the engine's library; without it the places of [`OpenVino::load`] and [`OnnxRuntime::load`] are
 /// searched. [`EngineChoice::Auto`] tells from the name of the file whose it is.
 ///
+/// ```
+/// use neural_cleanse::engine::{EngineChoice, select};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let selected = select(EngineChoice::Rten, None)?;
+/// println!("{}", selected.reason);
+/// assert_eq!(selected.engine.name(), "rten");
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 ///
 /// Those of [`OpenVino::load`] and [`OnnxRuntime::load`], if the engine was chosen or its `library` named;

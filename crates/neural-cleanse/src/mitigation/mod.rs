@@ -128,6 +128,22 @@ const SEARCHING: f64 = 0.1;
 /// The methods work on `working` alone; what is reported is measured on `unseen`, with the reversed triggers and with the
 /// true one where it is known. `observe` is told how far each method is, as a share in 0..=1, and may stop the work.
 ///
+/// ```no_run
+/// use std::ops::ControlFlow;
+///
+/// use neural_cleanse::mitigation::{Mitigation, Unlearning, mitigate};
+/// # use neural_cleanse::{Classifier, CleanSet, Scan};
+/// # fn example(classifier: &Classifier, scan: &Scan, working: &CleanSet, unseen: &CleanSet) -> neural_cleanse::Result<()> {
+///
+/// let methods = [Mitigation::Unlearning(Unlearning::default())];
+/// let mut go_on = |_: &Mitigation, _| ControlFlow::Continue(());
+/// let repair = mitigate(classifier, &scan.backdoors(), None, working, unseen, &methods, &mut go_on)?;
+/// println!("accuracy fell by {:.1} points", 100.0 * repair.accuracy_drop());
+/// repair.model.write("repaired.onnx")?;
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// If a method cannot be applied to the model, the engine fails, or `observe` says to stop.
 pub fn mitigate(
