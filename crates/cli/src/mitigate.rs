@@ -15,7 +15,7 @@ use neural_cleanse::{Classifier, CleanSet, Config, Norm, ScanOptions, Trigger};
 
 use crate::options::{DataArguments, ModelArguments};
 use crate::progress::{Interrupt, Progress};
-use crate::scan::trigger_path;
+use crate::scan::trigger_paths;
 use crate::{Invocation, SUCCESS, Status, log, table};
 
 /// Repair a backdoored model: by unlearning, pruning or filtering, or several in the order given.
@@ -263,11 +263,14 @@ impl MitigateArguments {
             folder.display(),
             report.model.path
         );
-        let read = |target_class: usize| {
-            let trigger = Trigger::read_npz(&trigger_path(folder, &report, target_class).with_extension("npz"))?;
-            anyhow::Ok(Backdoor { target_class, trigger })
+        let read = |(target_class, path): (usize, PathBuf)| {
+            anyhow::Ok(Backdoor { target_class, trigger: Trigger::read_npz(&path.with_extension("npz"))? })
         };
-        let backdoors = self.targets(&report)?.into_iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
+        let paths = self
+            .targets(&report)?
+            .into_iter()
+            .flat_map(|target| trigger_paths(folder, &report, target).into_iter().map(move |path| (target, path)));
+        let backdoors = paths.map(read).collect::<anyhow::Result<Vec<_>>>()?;
         Ok((backdoors, report))
     }
 
@@ -278,7 +281,7 @@ impl MitigateArguments {
             "the scan flags no class ({}): nothing to repair; --target CLASS repairs a class all the same",
             report.verdict
         );
-        let scanned = |target: &&usize| !report.classes.iter().any(|class| class.target_class == **target);
+        let scanned = |target: &&usize| trigger_paths(Path::new(""), report, **target).is_empty();
         if let Some(target) = targets.iter().find(scanned) {
             anyhow::bail!("class {target} was not scanned");
         }

@@ -107,7 +107,7 @@ pub struct EngineArguments {
 pub struct DataArguments {
     /// Clean samples: a folder of images (one sub-folder a class, or flat), .npz (x, y), .npy, IDX (also .gz), or Parquet (a file, or a folder of them)
     #[arg(long, value_name = "PATH", help_heading = "Samples")]
-    data: PathBuf,
+    data: Option<PathBuf>,
 
     /// Their labels: IDX, .npy, or text with one number a line
     #[arg(long, value_name = "FILE", help_heading = "Samples")]
@@ -143,12 +143,12 @@ impl ModelArguments {
         Ok(Model::read(&self.model)?)
     }
 
-    /// Reads the model and makes it a classifier of images such as `data`; says on standard error what runs it.
+    /// Reads the model and makes it a classifier of images such as `data`, if there are any; says on standard error what runs it.
     pub fn classifier(&self, data: &DataArguments) -> anyhow::Result<Classifier> {
-        if self.input_shape.is_some() {
+        let Some(path) = data.data.as_ref().filter(|_| self.input_shape.is_none()) else {
             return self.classifier_of(self.read()?, None);
-        }
-        let mut shape = data::image_shape(&data.data, &data.columns())?;
+        };
+        let mut shape = data::image_shape(path, &data.columns())?;
         if let (Some([_, height, width]), Some(resized)) = (&mut shape, self.resizing()?.result()) {
             (*height, *width) = resized;
         }
@@ -235,6 +235,11 @@ impl DataArguments {
         Columns { image: self.image_column.clone(), label: self.label_column.clone() }
     }
 
+    /// Whether there are any.
+    pub fn is_given(&self) -> bool {
+        self.data.is_some()
+    }
+
     /// Reads the samples: those that are picked, or all in their order.
     pub fn read(
         &self,
@@ -256,7 +261,8 @@ impl DataArguments {
             resizing,
             ..Wanted::new(channels, height, width)
         };
-        let samples = data::load(&self.data, self.labels.as_deref(), &wanted)?;
+        let path = self.data.as_ref().context("there are no clean samples: give some with --data")?;
+        let samples = data::load(path, self.labels.as_deref(), &wanted)?;
         for note in &samples.notes {
             tracing::warn!("{note}");
         }

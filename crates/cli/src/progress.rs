@@ -138,6 +138,19 @@ impl Observer for Progress {
         if stops { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
+    fn pair_step(&self, _source: usize, _target: usize, _step: &Step) -> ControlFlow<()> {
+        self.margin_step(0)
+    }
+
+    fn pair_paused(&self, source: usize, target: usize) {
+        tracing::debug!(source, target, "class {source} to {target}: done");
+        self.round.inc(1);
+    }
+
+    fn margin_step(&self, _class: usize) -> ControlFlow<()> {
+        if self.interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
     fn class_paused(&self, class: usize, look: u64) {
         if let Some(step) = self.latest.lock().unwrap_or_else(PoisonError::into_inner).remove(&(class, look)) {
             let Step { step, attack_success_rate, norm, .. } = step;

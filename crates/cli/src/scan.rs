@@ -8,7 +8,7 @@ use ndarray::Axis;
 use neural_cleanse::data::Picked;
 use neural_cleanse::report::{Evidence, ScanPage, ScanReport, write_sarif, write_trigger_picture};
 use neural_cleanse::{
-    Classifier, CleanSet, Config, Error, Fingerprint, Inversion, Norm, Rule, ScanOptions, Store, Verdict,
+    Classifier, CleanSet, Config, Error, Fingerprint, Mode, Norm, Rule, Scan, ScanOptions, Store, Trigger, Verdict, scan_in_mode,
 };
 use sha2::{Digest, Sha256};
 
@@ -47,6 +47,11 @@ pub struct ScanArguments {
     /// Go on where the clean accuracy is near chance
     #[arg(long)]
     force: bool,
+
+    /// What to look for: targets (triggers for all classes), pairs (for each source and target), margin (needs no samples) or
+    /// thorough (all of these) [default: targets, or margin without --data]
+    #[arg(long, value_name = "MODE")]
+    mode: Option<Mode>,
 
     /// Only these classes, with commas between
     #[arg(long, value_delimiter = ',', value_name = "CLASS")]
@@ -177,9 +182,13 @@ pub fn run(arguments: &ScanArguments, invocation: &Invocation) -> anyhow::Result
     let time = arguments.time.start();
     let classifier = arguments.model.classifier(&arguments.data)?;
     let config = arguments.inversion.config(&classifier)?;
+    let mode = arguments.mode()?;
     let picked = Some(Picked { samples: arguments.samples, seed: config.seed });
-    let mut samples = arguments.data.read(picked, &arguments.model, &classifier)?;
-    let classifier = match samples.class_names.take() {
+    let mut samples = match mode {
+        Mode::Margin if !arguments.data.is_given() => None,
+        _ => Some(arguments.data.read(picked, &arguments.model, &classifier)?),
+    };
+    let classifier = match samples.as_mut().and_then(|samples| samples.class_names.take()) {
         Some(names) if !arguments.model.names_classes()? && names.len() == classifier.classes() => {
             classifier.with_class_names(names)?
         }
@@ -194,9 +203,13 @@ pub fn run(arguments: &ScanArguments, invocation: &Invocation) -> anyhow::Result
         force: arguments.force,
         exhaustive: arguments.exhaustive,
     };
-    let store = arguments.store(&out, &Fingerprint::new(&classifier, &samples, &options)?)?;
-    let progress = Progress::new(Interrupt::install()?, Some(store), Some(time))?;
-    let result = neural_cleanse::scan(&classifier, &samples, &options, &progress);
+    // Without samples there is nothing that takes long enough to be kept.
+    let store = match &samples {
+        Some(samples) => Some(arguments.store(&out, &Fingerprint::new(&classifier, samples, &options)?)?),
+        None => None,
+    };
+    let progress = Progress::new(Interrupt::install()?, store, Some(time))?;
+    let result = scan_in_mode(mode, &classifier, samples.as_ref(), &options, &progress);
     let (store, overrun) = progress.finish();
     let scan = match result {
         Err(Error::Interrupted) => {
@@ -216,16 +229,14 @@ pub fn run(arguments: &ScanArguments, invocation: &Invocation) -> anyhow::Result
         &sha256(model)?,
         started.elapsed().as_secs_f64(),
     );
-    let clean = CleanSet::new(&classifier, samples)?;
-    for class in &scan.classes {
-        let Inversion { target_class, trigger, .. } = &class.inversion;
-        let sample = clean.rows_outside(*target_class).first().copied().unwrap_or(0);
-        let sample = clean.images.index_axis(Axis(0), sample);
-        let path = trigger_path(&out, &report, *target_class);
-        trigger.write_npz(&path.with_extension("npz"))?;
-        write_trigger_picture(&path.with_extension("png"), trigger, sample, classifier.value_range())?;
-    }
-    let evidence = Evidence::gather(&scan, &classifier, &clean)?;
+    let evidence = match samples {
+        Some(samples) => {
+            let clean = CleanSet::new(&classifier, samples)?;
+            write_triggers(&out, &scan, &report, &clean, &classifier)?;
+            Evidence::gather(&scan, &classifier, &clean)?
+        }
+        None => Vec::new(),
+    };
     let command = invocation.command_line();
     ScanPage::new(&report, &evidence, classifier.value_range(), &command)?.write(&out.join("report.html"))?;
     report.write(&out.join("scan.json"))?;
@@ -242,6 +253,23 @@ pub fn run(arguments: &ScanArguments, invocation: &Invocation) -> anyhow::Result
 }
 
 impl ScanArguments {
+    /// The mode that was asked for, or the one that goes with the samples.
+    fn mode(&self) -> anyhow::Result<Mode> {
+        match (self.mode, self.data.is_given()) {
+            (Some(Mode::Margin), _) => Ok(Mode::Margin),
+            (Some(_), false) => {
+                anyhow::bail!("without clean samples there is --mode margin alone: give samples with --data")
+            }
+            (None, false) => {
+                tracing::warn!(
+                    "there are no clean samples (--data): only the margins are looked at, as by --mode margin"
+                );
+                Ok(Mode::Margin)
+            }
+            (mode, true) => Ok(mode.unwrap_or(Mode::Targets)),
+        }
+    }
+
     fn out_folder(&self) -> anyhow::Result<PathBuf> {
         if let Some(out) = &self.out {
             return Ok(out.clone());
@@ -318,16 +346,60 @@ fn say_how_to_go_on(why: &str, store: Option<&Store>, out: &Path) {
     tracing::error!("{why}; {kept} kept in {}: the same command goes on from there", out.join("state").display());
 }
 
+/// The trigger of each class and of each pair that belongs to an attack, as arrays and pictures.
+fn write_triggers(
+    out: &Path,
+    scan: &Scan,
+    report: &ScanReport,
+    clean: &CleanSet,
+    classifier: &Classifier,
+) -> anyhow::Result<()> {
+    let write = |trigger: &Trigger, path: PathBuf, source: Option<usize>, target: usize| {
+        let sample = clean.rows_to_send(source, target).first().copied().unwrap_or(0);
+        let sample = clean.images.index_axis(Axis(0), sample);
+        trigger.write_npz(&path.with_extension("npz"))?;
+        write_trigger_picture(&path.with_extension("png"), trigger, sample, classifier.value_range())
+    };
+    for class in &scan.classes {
+        let target = class.inversion.target_class;
+        write(&class.inversion.trigger, trigger_path(out, report, target), None, target)?;
+    }
+    for (pair, inversion) in scan.pairs.iter().flat_map(|pairs| pairs.attacked()) {
+        let path = pair_path(out, report, pair.source, pair.target);
+        write(&inversion.trigger, path, Some(pair.source), pair.target)?;
+    }
+    Ok(())
+}
+
 fn create_folders(out: &Path) -> anyhow::Result<()> {
     let triggers = out.join("triggers");
     std::fs::create_dir_all(&triggers).with_context(|| format!("cannot create {}", triggers.display()))
 }
 
 /// Where the trigger of `class` lies in a scan's folder `out`, but for the extension. All numbers have as many digits.
-pub fn trigger_path(out: &Path, report: &ScanReport, class: usize) -> PathBuf {
-    let last = report.classes.last().map_or(class, |last| last.target_class.max(class));
-    let digits = last.to_string().len().max(3);
+fn trigger_path(out: &Path, report: &ScanReport, class: usize) -> PathBuf {
+    let digits = digits(report);
     out.join("triggers").join(format!("class_{class:0digits$}"))
+}
+
+/// The same for the trigger that sends images of class `source` to class `target`.
+fn pair_path(out: &Path, report: &ScanReport, source: usize, target: usize) -> PathBuf {
+    let digits = digits(report);
+    out.join("triggers").join(format!("pair_{source:0digits$}_{target:0digits$}"))
+}
+
+/// Where the triggers that lead to class `target` lie: that for images of all classes or, where it was not searched for, those of the pairs that
+/// belong to an attack.
+pub fn trigger_paths(out: &Path, report: &ScanReport, target: usize) -> Vec<PathBuf> {
+    if report.classes.iter().any(|class| class.target_class == target) {
+        return vec![trigger_path(out, report, target)];
+    }
+    let pairs = report.pairs.iter().flatten().filter(|pair| pair.attacked && pair.target == target);
+    pairs.map(|pair| pair_path(out, report, pair.source, pair.target)).collect()
+}
+
+fn digits(report: &ScanReport) -> usize {
+    report.model.classes.saturating_sub(1).to_string().len().max(3)
 }
 
 /// Of a file, in hexadecimal.
@@ -351,11 +423,22 @@ fn print(report: &ScanReport, out: &Path, json: bool) -> anyhow::Result<()> {
         writeln!(stdout)?;
         return Ok(());
     }
-    writeln!(stdout, "{}", table::of_classes(report))?;
+    if !report.classes.is_empty() {
+        writeln!(stdout, "{}", table::of_classes(report))?;
+    }
+    if let Some(pairs) = &report.pairs {
+        writeln!(stdout, "{}", table::of_pairs(pairs))?;
+    }
+    if let Some(margins) = &report.margins {
+        writeln!(stdout, "{}", table::of_margins(margins))?;
+    }
     if let Some(accuracy) = report.clean_accuracy {
         writeln!(stdout, "clean accuracy {:.1} %", 100.0 * accuracy)?;
     }
     writeln!(stdout, "verdict: {}", report.verdict)?;
+    for attack in &report.attacks {
+        writeln!(stdout, "attack: {attack}")?;
+    }
     writeln!(stdout, "reason: {}", report.reason)?;
     writeln!(
         stdout,

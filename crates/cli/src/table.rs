@@ -1,6 +1,6 @@
 use comfy_table::{CellAlignment, Table, TableComponent, presets};
 use neural_cleanse::mitigation::{Measurement, Repair};
-use neural_cleanse::report::{ClassReport, ClassState, Comparison, ScanReport, Summary};
+use neural_cleanse::report::{ClassReport, ClassState, Comparison, MarginsReport, PairReport, ScanReport, Summary};
 
 /// One line a class: number, name, norm, ratio, anomaly index, attack success rate, steps and state.
 pub fn of_classes(report: &ScanReport) -> Table {
@@ -25,6 +25,42 @@ pub fn of_classes(report: &ScanReport) -> Table {
         ]);
     }
     align_right(&mut table, [0, 2, 3, 4, 5, 6]);
+    table
+}
+
+/// How many pairs are shown.
+const PAIRS: usize = 10;
+
+/// The pairs with the lowest scores, one a line: source, target, norm, share of what is expected, score and further looks.
+pub fn of_pairs(pairs: &[PairReport]) -> Table {
+    let mut table = plain();
+    table.set_header(["source", "target", "L1 norm", "÷ expected", "÷ way back", "ASR", "steps", "state"]);
+    let mut lowest: Vec<&PairReport> = pairs.iter().filter(|pair| pair.score.is_some()).collect();
+    lowest.sort_by(|a, b| a.score.unwrap_or(1.0).total_cmp(&b.score.unwrap_or(1.0)));
+    for pair in lowest.into_iter().take(PAIRS) {
+        table.add_row([
+            pair.source.to_string(),
+            pair.target.to_string(),
+            number(pair.norm_l1),
+            number(pair.share),
+            number(pair.score),
+            pair.attack_success_rate.map_or("–".to_owned(), |rate| format!("{rate:.3}")),
+            pair.steps.to_string(),
+            if pair.attacked { "FLAGGED" } else { "" }.to_owned(),
+        ]);
+    }
+    align_right(&mut table, 0..7);
+    table
+}
+
+/// One line a class: its largest margin.
+pub fn of_margins(margins: &MarginsReport) -> Table {
+    let mut table = plain();
+    table.set_header(["class", "largest margin"]);
+    for (class, margin) in margins.margins.iter().enumerate() {
+        table.add_row([class.to_string(), format!("{margin:.2}")]);
+    }
+    align_right(&mut table, 0..2);
     table
 }
 

@@ -34,6 +34,15 @@ impl CleanSet {
         (0..self.labels.len()).filter(|&row| self.labels[row] != target).collect()
     }
 
+    /// The rows of the images which a trigger is to send to class `target`: those of class `source`, or all which are not
+    /// of class `target`.
+    pub fn rows_to_send(&self, source: Option<usize>, target: usize) -> Vec<usize> {
+        match source {
+            Some(source) => (0..self.labels.len()).filter(|&row| self.labels[row] == source).collect(),
+            None => self.rows_outside(target),
+        }
+    }
+
     /// The images which are not of class `target`.
     pub fn images_outside(&self, target: usize) -> Array4<f32> {
         self.images.select(Axis(0), &self.rows_outside(target))
@@ -44,7 +53,23 @@ impl CleanSet {
     /// # Errors
     /// If the trigger does not fit the images, or the engine fails.
     pub fn attack_success_rate(&self, classifier: &Classifier, trigger: &Trigger, target: usize) -> Result<f64> {
-        let stamped = trigger.apply(self.images_outside(target).view())?;
+        self.success_rate_from(classifier, trigger, None, target)
+    }
+
+    /// The share of the images of class `source` (of all outside `target`, where there is none) that `trigger` sends to
+    /// `target`, in 0..=1; 0 if there are none.
+    ///
+    /// # Errors
+    /// If the trigger does not fit the images, or the engine fails.
+    pub fn success_rate_from(
+        &self,
+        classifier: &Classifier,
+        trigger: &Trigger,
+        source: Option<usize>,
+        target: usize,
+    ) -> Result<f64> {
+        let images = self.images.select(Axis(0), &self.rows_to_send(source, target));
+        let stamped = trigger.apply(images.view())?;
         let predicted = classes_of(&classifier.predict(stamped.view())?);
         let successes = predicted.iter().filter(|&&class| class == target).count();
         Ok(successes as f64 / predicted.len().max(1) as f64)

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::inversion::Norm;
+use crate::look::{self, Look, Method};
 
 /// What a scan concludes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -84,6 +85,14 @@ impl Rule {
             }
             Rule::Mad { .. } => Rule::Mad { threshold: bound },
         })
+    }
+
+    /// What it decides on: the ratio or the anomaly index.
+    fn figure(self, standing: Standing) -> Option<f64> {
+        match self {
+            Rule::Ratio { .. } => standing.ratio,
+            Rule::Mad { .. } => standing.anomaly_index,
+        }
     }
 
     /// The bound beyond which a class is flagged.
@@ -192,6 +201,8 @@ pub struct Detection {
     pub reason: String,
     /// Positions of the classes that are flagged.
     pub flagged: Vec<usize>,
+    /// The way to the conclusion. Targets are positions here, too; [`Scan`](crate::Scan) has classes in their place.
+    pub looks: Vec<Look>,
 }
 
 /// The positions of the classes that call for a second look under `rule`.
@@ -221,7 +232,7 @@ pub struct FurtherLooks {
 /// median of all looks is under the bound, is let off where every further look is beyond suspicion, and leaves the
 /// verdict inconclusive otherwise. Fewer than four classes, or fewer than half of them converged, are inconclusive too.
 pub fn judge(statistics: &Statistics, names: &[String], rule: Rule, looks: &[FurtherLooks]) -> Detection {
-    let inconclusive = |reason: String| Detection { verdict: Verdict::Inconclusive, reason, flagged: Vec::new() };
+    let inconclusive = |reason: String| Detection::of(vec![norm_look(None, None, Verdict::Inconclusive, reason)]);
     let &Statistics { classes, converged, .. } = statistics;
     if classes < FEWEST_CLASSES {
         let figures = figures(statistics, names);
@@ -244,33 +255,38 @@ pub fn judge(statistics: &Statistics, names: &[String], rule: Rule, looks: &[Fur
             }
         }
     };
-    let mut flagged: Vec<usize> = (0..statistics.standings.len()).filter(under_the_bound).collect();
-    let mut sentences: Vec<String> = flagged.iter().map(|&i| flagged_sentence(statistics, names, i, rule)).collect();
-    let mut undecided = false;
-    for look in looks {
-        let (conclusion, sentence) = weigh(statistics, names, rule, look);
-        match conclusion {
-            Verdict::Backdoored => flagged.push(look.position),
-            Verdict::Inconclusive => undecided = true,
-            Verdict::Clean => {}
-        }
-        sentences.push(sentence);
+    let flagged = (0..statistics.standings.len()).filter(under_the_bound).map(|i| {
+        let words = flagged_sentence(statistics, names, i, rule);
+        norm_look(Some(i), rule.figure(statistics.standings[i]), Verdict::Backdoored, words)
+    });
+    let mut taken: Vec<Look> = flagged.collect();
+    taken.extend(looks.iter().map(|look| weigh(statistics, names, rule, look)));
+    if taken.is_empty() {
+        let smallest = statistics.smallest();
+        let figure = smallest.and_then(|i| rule.figure(statistics.standings[i]));
+        taken.push(norm_look(smallest, figure, Verdict::Clean, clean_sentence(statistics, names, rule)));
     }
-    flagged.sort_unstable();
-    let verdict = match (flagged.is_empty(), undecided) {
-        (false, _) => Verdict::Backdoored,
-        (true, true) => Verdict::Inconclusive,
-        (true, false) => Verdict::Clean,
-    };
-    if sentences.is_empty() {
-        sentences.push(clean_sentence(statistics, names, rule));
-    }
-    Detection { verdict, reason: sentences.join("; "), flagged }
+    Detection::of(taken)
 }
 
-fn weigh(statistics: &Statistics, names: &[String], rule: Rule, look: &FurtherLooks) -> (Verdict, String) {
+impl Detection {
+    /// What `looks` at classes come to.
+    pub(crate) fn of(looks: Vec<Look>) -> Self {
+        let flagged = looks.iter().filter(|look| look.verdict == Verdict::Backdoored);
+        let mut flagged: Vec<usize> = flagged.filter_map(|look| look.target).collect();
+        flagged.sort_unstable();
+        Detection { verdict: look::verdict(&looks), reason: look::reason(&looks), flagged, looks }
+    }
+}
+
+/// A look at the norm of the class at a position.
+pub(crate) fn norm_look(position: Option<usize>, figure: Option<f64>, verdict: Verdict, words: String) -> Look {
+    Look { method: Method::Norm, source: None, target: position, figure, further: Vec::new(), verdict, words }
+}
+
+fn weigh(statistics: &Statistics, names: &[String], rule: Rule, look: &FurtherLooks) -> Look {
     let Rule::Ratio { backdoored_below, suspicious_below } = rule else {
-        return (Verdict::Clean, String::new());
+        return norm_look(Some(look.position), None, Verdict::Clean, clean_sentence(statistics, names, rule));
     };
     let first = statistics.standings[look.position].ratio.unwrap_or(f64::INFINITY);
     let further: Vec<f64> = look.ratios.iter().map(|ratio| ratio.unwrap_or(f64::INFINITY)).collect();
@@ -283,16 +299,12 @@ fn weigh(statistics: &Statistics, names: &[String], rule: Rule, look: &FurtherLo
     } else {
         (Verdict::Inconclusive, "undecided")
     };
-    let others = further
-        .iter()
-        .map(|r| if r.is_finite() { format!("{r:.2}") } else { "no trigger".to_owned() })
-        .collect::<Vec<_>>()
-        .join(" and ");
-    let sentence = format!(
-        "class {} has a small trigger ({first:.2} of the median), further seeds give {others}: {conclusion}",
-        names[look.position]
+    let words = format!(
+        "class {} has a small trigger ({first:.2} of the median), further seeds give {}: {conclusion}",
+        names[look.position],
+        look::listed(&look.ratios)
     );
-    (verdict, sentence)
+    Look { further: look.ratios.clone(), ..norm_look(Some(look.position), Some(first), verdict, words) }
 }
 
 fn flagged_sentence(statistics: &Statistics, names: &[String], i: usize, rule: Rule) -> String {

@@ -123,7 +123,7 @@ fn nth_lowest_cross_entropy(contenders: &[Contender], n: usize) -> f64 {
 
 /// The norms of the sample: of a class that was dropped, what its norm would be now if it had shrunk since as the
 /// references did in the median; `None` of one without a trigger.
-fn expected_norms(contenders: &[Contender], sample: &[usize], references: &[usize]) -> Vec<Option<f64>> {
+pub(crate) fn expected_norms(contenders: &[Contender], sample: &[usize], references: &[usize]) -> Vec<Option<f64>> {
     let shrink_since = |round: usize| {
         let shrink = |&i: &usize| Some(contenders[i].norm()? / contenders[i].norms.get(round).copied().flatten()?);
         detection::median(&references.iter().filter_map(shrink).collect::<Vec<_>>()).unwrap_or(1.0)

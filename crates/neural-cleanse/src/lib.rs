@@ -6,6 +6,7 @@
 //! the triggers' sizes ([`detection`]) and says whether one is exceptionally small ([`scan()`]).
 //! The documented API of `NeuralCleanse` is in [`NeuralCleanse`].
 
+mod attack;
 pub mod classifier;
 mod clean_set;
 pub mod data;
@@ -14,15 +15,21 @@ mod elimination;
 pub mod engine;
 mod engine_check;
 mod error;
+mod few_classes;
 mod files;
 mod interface;
 pub mod inversion;
+mod look;
+pub mod margin;
+mod median_polish;
 mod minibatches;
 pub mod mitigation;
+mod mode;
 mod model_card;
 mod network;
 mod neural_cleanse;
 mod optimiser;
+pub mod pairs;
 mod preprocessing;
 pub mod report;
 pub mod scan;
@@ -32,13 +39,16 @@ mod store;
 mod trainable;
 mod trigger;
 
+pub use attack::Attack;
 pub use classifier::{Classifier, ClassifierOptions, Predictor};
 pub use clean_set::CleanSet;
 pub use detection::{Rule, Verdict};
 pub use error::{Error, Result};
 pub use interface::InterfaceOptions;
 pub use inversion::{Config, Inversion, Norm};
+pub use look::{Look, Method};
 pub use mitigation::{Backdoor, Mitigation, Repair, mitigate};
+pub use mode::{Mode, scan_in_mode};
 pub use model_card::ModelCard;
 pub use network::{Network, TrainableWeight};
 pub use neural_cleanse::{BackdoorExamples, CleansedClassifier, NeuralCleanse, Predictions};

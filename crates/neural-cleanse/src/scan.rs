@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use crate::attack::Attack;
 use crate::classifier::Classifier;
 use crate::clean_set::CleanSet;
 use crate::data::Samples;
@@ -9,7 +10,12 @@ use crate::detection::{self, Detection, FurtherLooks, Rule, Statistics, Verdict}
 use crate::elimination;
 use crate::engine_check;
 use crate::error::{Error, Result};
+use crate::few_classes;
 use crate::inversion::{Config, Inversion, Norm, Step};
+use crate::look::Look;
+use crate::margin::MarginScan;
+use crate::mode::Mode;
+use crate::pairs::PairScan;
 use crate::searches::{Contender, Searches};
 use crate::store::Store;
 use crate::trigger::{Backdoor, Trigger};
@@ -89,13 +95,21 @@ pub struct DroppedClass {
 /// The result of a scan.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scan {
+    /// What was looked for.
+    pub mode: Mode,
     /// The conclusion.
     pub detection: Detection,
+    /// What the backdoors that were found do.
+    pub attacks: Vec<Attack>,
     /// The classes that were inverted to the end, in ascending order.
     pub classes: Vec<ClassScan>,
     /// The classes that were dropped before, in ascending order.
     pub dropped: Vec<DroppedClass>,
-    /// The classes that are flagged.
+    /// What pairs of classes show, where they were looked at.
+    pub pairs: Option<PairScan>,
+    /// What margins show, where they were looked at.
+    pub margins: Option<MarginScan>,
+    /// The classes that are flagged: those that an attack which was found sends images to.
     pub flagged_classes: Vec<usize>,
     /// Median and spread of the statistic.
     pub statistics: Statistics,
@@ -149,6 +163,19 @@ pub trait Observer: Sync {
 
     /// A class has come to the end of the round.
     fn class_paused(&self, _class: usize, _look: u64) {}
+
+    /// The search for a trigger that sends images of one class to another has taken a step. Breaking off ends the scan.
+    fn pair_step(&self, _source: usize, target: usize, step: &Step) -> ControlFlow<()> {
+        self.step(target, 0, step)
+    }
+
+    /// Such a search has come to the end of the round.
+    fn pair_paused(&self, _source: usize, _target: usize) {}
+
+    /// A step towards the largest margin of a class begins. Breaking off ends the scan.
+    fn margin_step(&self, _class: usize) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
 }
 
 /// Watches nothing.
@@ -240,13 +267,13 @@ pub fn invert_jobs(
 /// [`invert_jobs`] where there is room, makes them a [`Survey`], does the further jobs likewise, and concludes: the result
 /// is that of an exhaustive scan.
 pub struct Plan<'a> {
-    classifier: &'a Classifier,
-    options: &'a ScanOptions,
-    classes: Vec<usize>,
-    clean_accuracy: Option<f64>,
-    working: CleanSet,
+    pub(crate) classifier: &'a Classifier,
+    pub(crate) options: &'a ScanOptions,
+    pub(crate) classes: Vec<usize>,
+    pub(crate) clean_accuracy: Option<f64>,
+    pub(crate) working: CleanSet,
     /// The images that are held out; `None` where there are too few.
-    unseen: Option<CleanSet>,
+    pub(crate) unseen: Option<CleanSet>,
 }
 
 impl<'a> Plan<'a> {
@@ -291,7 +318,7 @@ impl<'a> Plan<'a> {
             survey.gradient_samples() + further.iter().map(|inversion| inversion.gradient_samples).sum::<u64>();
 
         let (statistics, rule) = (survey.statistics(norm), options.rule());
-        let suspects = detection::suspicious(&statistics, rule);
+        let suspects = survey.suspicious(&statistics, rule);
         let seen_again: Vec<Option<f64>> = further.iter().map(|inversion| statistic(norm, inversion)).collect();
         let share = |norm: &Option<f64>| norm.zip(statistics.median).map(|(norm, median)| norm / median);
         let looks: Vec<FurtherLooks> = (suspects.iter().zip(seen_again.chunks(FURTHER_LOOKS as usize)))
@@ -300,7 +327,12 @@ impl<'a> Plan<'a> {
 
         let classes: Vec<usize> = (0..survey.finished.len()).map(|i| survey.class(i)).collect();
         let names: Vec<String> = classes.iter().map(|&class| class_label(classifier, class)).collect();
-        let detection = within_sight(detection::judge(&statistics, &names, rule, &looks), norm);
+        let detection = if survey.is_of_few() {
+            few_classes::judge(&shares_of_image(classifier, &survey.norms(norm), &seen_again), &names)
+        } else {
+            detection::judge(&statistics, &names, rule, &looks)
+        };
+        let detection = within_sight(detection, norm);
         let unseen = self.unseen.as_ref().unwrap_or(&self.working);
         let mut scanned = Vec::with_capacity(classes.len());
         for (i, Finished { inversion, gradient_samples }) in survey.finished.into_iter().enumerate() {
@@ -322,11 +354,17 @@ impl<'a> Plan<'a> {
                 inversion,
             });
         }
+        let flagged_classes: Vec<usize> = detection.flagged.iter().map(|&i| classes[i]).collect();
+        let named = |look: &Look| Look { target: look.target.map(|position| classes[position]), ..look.clone() };
         Ok(Scan {
-            flagged_classes: detection.flagged.iter().map(|&i| classes[i]).collect(),
-            detection,
+            mode: Mode::Targets,
+            attacks: flagged_classes.iter().map(|&target| Attack::AllToOne { target }).collect(),
+            flagged_classes,
+            detection: Detection { looks: detection.looks.iter().map(named).collect(), ..detection },
             classes: scanned,
             dropped: survey.dropped,
+            pairs: None,
+            margins: None,
             statistics,
             rule,
             clean_accuracy: self.clean_accuracy,
@@ -393,17 +431,31 @@ impl Survey {
 
     /// The further looks that the suspicious classes are given under `options`.
     pub fn further_jobs(&self, options: &ScanOptions) -> Vec<Job> {
-        let suspects = detection::suspicious(&self.statistics(options.config.norm), options.rule());
+        let suspects = self.suspicious(&self.statistics(options.config.norm), options.rule());
         let looks = |i: usize| (1..=FURTHER_LOOKS).map(move |look| Job { class: self.class(i), look });
         suspects.into_iter().flat_map(looks).collect()
+    }
+
+    /// Whether there are so few classes that a rule of their own judges them.
+    fn is_of_few(&self) -> bool {
+        few_classes::applies(self.finished.len() + self.dropped.len())
+    }
+
+    /// The positions of the classes that call for further looks.
+    fn suspicious(&self, statistics: &Statistics, rule: Rule) -> Vec<usize> {
+        if self.is_of_few() { (0..self.finished.len()).collect() } else { detection::suspicious(statistics, rule) }
     }
 
     fn class(&self, position: usize) -> usize {
         self.finished[position].inversion.target_class
     }
 
+    fn norms(&self, norm: Norm) -> Vec<Option<f64>> {
+        self.finished.iter().map(|class| statistic(norm, &class.inversion)).collect()
+    }
+
     fn statistics(&self, norm: Norm) -> Statistics {
-        let norms: Vec<Option<f64>> = self.finished.iter().map(|class| statistic(norm, &class.inversion)).collect();
+        let norms = self.norms(norm);
         Statistics::among(&norms, self.typical.as_deref().unwrap_or(&norms))
     }
 
@@ -411,6 +463,14 @@ impl Survey {
         let finished = self.finished.iter().map(|class| class.gradient_samples);
         finished.chain(self.dropped.iter().map(|class| class.gradient_samples)).sum()
     }
+}
+
+/// For each class its statistic in the first look and in the further ones, as shares of the image's size.
+fn shares_of_image(classifier: &Classifier, first: &[Option<f64>], further: &[Option<f64>]) -> Vec<Vec<Option<f64>>> {
+    let [_, height, width] = classifier.image_shape();
+    let share = |norm: &Option<f64>| norm.map(|norm| norm / (height * width) as f64);
+    let looks = first.iter().zip(further.chunks(FURTHER_LOOKS as usize));
+    looks.map(|(first, further)| std::iter::once(first).chain(further).map(share).collect()).collect()
 }
 
 /// The samples to work on and those, if there are enough, to measure on.
@@ -426,9 +486,10 @@ fn within_sight(detection: Detection, norm: Norm) -> Detection {
     if norm != Norm::Inf || detection.verdict != Verdict::Clean {
         return detection;
     }
-    let reason =
-        format!("{}; but patches do not stand out under norm inf: scan with norm 1 or 2, too", detection.reason);
-    Detection { verdict: Verdict::Inconclusive, reason, ..detection }
+    let words = "patches do not stand out under norm inf: scan with norm 1 or 2, too".to_owned();
+    let mut looks = detection.looks;
+    looks.push(detection::norm_look(None, None, Verdict::Inconclusive, words));
+    Detection::of(looks)
 }
 
 fn clean_accuracy(classifier: &Classifier, samples: &Samples, force: bool) -> Result<Option<f64>> {
@@ -466,7 +527,7 @@ fn classes_to_scan(classifier: &Classifier, options: &ScanOptions) -> Result<Vec
     Ok(classes)
 }
 
-fn class_label(classifier: &Classifier, class: usize) -> String {
+pub(crate) fn class_label(classifier: &Classifier, class: usize) -> String {
     let name = &classifier.class_names()[class];
     if *name == class.to_string() { name.clone() } else { format!("{class} ({name})") }
 }
@@ -488,7 +549,7 @@ mod tests {
 
     #[test]
     fn norm_inf_can_flag_a_class_but_call_no_model_clean() {
-        let detection = |verdict| Detection { verdict, reason: "why".into(), flagged: Vec::new() };
+        let detection = |verdict| Detection::of(vec![detection::norm_look(Some(1), None, verdict, "why".into())]);
         let cases = [
             (Norm::L2, Verdict::Clean, Verdict::Clean),
             (Norm::Inf, Verdict::Clean, Verdict::Inconclusive),

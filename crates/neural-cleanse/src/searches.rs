@@ -22,6 +22,8 @@ const MEMORY: usize = 1 << 30;
 pub struct Contender {
     /// The class.
     pub class: usize,
+    /// The class whose images are to be sent there; `None` is all others.
+    pub source: Option<usize>,
     /// 0, or the number of a further look at the class.
     pub look: u64,
     /// How many steps were taken.
@@ -61,6 +63,7 @@ impl Contender {
     pub fn new(Job { class, look }: Job) -> Self {
         Contender {
             class,
+            source: None,
             look,
             steps: 0,
             gradient_samples: 0,
@@ -74,6 +77,11 @@ impl Contender {
         }
     }
 
+    /// A class, and one whose images are to be sent there, before the first step.
+    pub fn of_pair(source: usize, target: usize, look: u64) -> Self {
+        Contender { source: Some(source), ..Contender::new(Job { class: target, look }) }
+    }
+
     /// Σ|mask| of the best trigger at the end of the last round, if there was one.
     pub fn norm(&self) -> Option<f64> {
         self.norms.last().copied().flatten()
@@ -83,6 +91,12 @@ impl Contender {
     pub fn drop_out(&mut self) {
         self.search = None;
         self.dropped = true;
+    }
+
+    /// Takes part again, from the first step.
+    pub fn start_again(&mut self) {
+        self.dropped = false;
+        self.norms.clear();
     }
 
     /// Whether the class has dropped out.
@@ -219,25 +233,37 @@ impl<'a> Searches<'a> {
 
 impl Surroundings<'_> {
     fn advance(&self, objective: &mut Objective, contender: &mut Contender, steps: usize, keep: bool) -> Result<()> {
-        let (class, look) = (contender.class, contender.look);
-        let store = self.observer.store();
+        let (class, source, look) = (contender.class, contender.source, contender.look);
+        // Pairs are many and short: they are not kept.
+        let store = self.observer.store().filter(|_| source.is_none());
         if store.is_some_and(|store| contender.recall(store, self.config, steps)) {
             self.observer.class_paused(class, look);
             return Ok(());
         }
-        self.observer.class_started(class, look);
+        if source.is_none() {
+            self.observer.class_started(class, look);
+        }
         let mut search = match contender.search.take() {
             Some(search) => search,
-            None => Search::new(objective, self.working, self.config, self.classifier.value_range(), class, look)?,
+            None => {
+                let range = self.classifier.value_range();
+                Search::between(objective, self.working, self.config, range, source, class, look)?
+            }
         };
         let before = search.gradient_samples();
-        let mut observe = |step: &Step| self.observer.step(class, look, step);
+        let mut observe = |step: &Step| match source {
+            Some(source) => self.observer.pair_step(source, class, step),
+            None => self.observer.step(class, look, step),
+        };
         search.advance(objective, self.working, steps, &mut observe)?;
         contender.record(search, steps, before, keep);
         if let Some(store) = store {
             store.save(class, look, contender)?;
         }
-        self.observer.class_paused(class, look);
+        match source {
+            Some(source) => self.observer.pair_paused(source, class),
+            None => self.observer.class_paused(class, look),
+        }
         Ok(())
     }
 }

@@ -19,6 +19,7 @@ pub struct Search {
     /// Not kept on disk: [`Search::resumed`] gives it back.
     #[serde(skip)]
     config: Config,
+    source: Option<usize>,
     target: usize,
     rng: ChaCha8Rng,
     variables: TriggerVariables,
@@ -49,19 +50,40 @@ impl Search {
         target: usize,
         look: u64,
     ) -> Result<Self> {
-        let rows = working.rows_outside(target);
+        Search::between(objective, working, config, value_range, None, target, look)
+    }
+
+    /// The same on the images of class `source` alone, if there is one.
+    ///
+    /// # Errors
+    /// If there is no image to send to the target.
+    pub fn between(
+        objective: &Objective,
+        working: &CleanSet,
+        config: &Config,
+        value_range: (f32, f32),
+        source: Option<usize>,
+        target: usize,
+        look: u64,
+    ) -> Result<Self> {
+        let rows = working.rows_to_send(source, target);
         if rows.is_empty() {
-            return Err(Error::Classifier(format!(
-                "all samples are of class {target}: give samples of other classes to look for its trigger"
-            )));
+            return Err(Error::Classifier(match source {
+                Some(source) => format!("no sample is of class {source}: give samples of it to look for its triggers"),
+                None => {
+                    format!("all samples are of class {target}: give samples of other classes to look for its trigger")
+                }
+            }));
         }
         let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
-        rng.set_stream(((look + 1) << 32) | target as u64);
+        let from = source.map_or(0, |source| source as u64 + 1);
+        rng.set_stream((from << 40) | ((look + 1) << 32) | target as u64);
         let mut shape = [0; 3];
         shape.copy_from_slice(&working.images.shape()[1..]);
         let variables = TriggerVariables::new(config, shape, value_range, &mut rng);
         let minibatches = Minibatches::new(rows, config.batch_size.min(objective.batch()), &mut rng);
         Ok(Search {
+            source,
             target,
             rng,
             variables,
@@ -166,7 +188,7 @@ impl Search {
     /// Lets the best trigger stand only if the objective confirms it.
     fn confirm(&mut self, objective: &mut Objective, working: &CleanSet) -> Result<()> {
         let Some((_, best)) = &self.best else { return Ok(()) };
-        let rows = working.rows_outside(self.target);
+        let rows = working.rows_to_send(self.source, self.target);
         let threshold = self.config.attack_success_threshold;
         if !objective.confirms(working.images.view(), &rows, best, self.target, threshold)? {
             self.last = self.best.take().map(|(_, trigger)| trigger);

@@ -24,8 +24,11 @@ pub fn backdoored(classes: usize, target: usize, name: &str) -> ScanReport {
     };
     let report = json!({
         "schema_version": SCHEMA_VERSION,
+        "mode": "targets",
         "verdict": "backdoored",
         "reason": format!("class {target} ({name}) has a small trigger"),
+        "attacks": [{"kind": "all_to_one", "target": target}],
+        "evidence": [],
         "flagged_classes": [target],
         "anomaly_index": 3.0,
         "ratio": 0.2,
@@ -35,6 +38,8 @@ pub fn backdoored(classes: usize, target: usize, name: &str) -> ScanReport {
         "mad": 4.0,
         "clean_accuracy": 0.9,
         "classes": (0..classes).map(class).collect::<Vec<_>>(),
+        "pairs": null,
+        "margins": null,
         "parameters": Config::default(),
         "engine": {"name": "rten", "version": "0.27", "precision": "f32"},
         "seed": 0,

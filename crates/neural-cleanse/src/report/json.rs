@@ -5,10 +5,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::document;
+use crate::attack::Attack;
 use crate::classifier::Classifier;
 use crate::detection::{Rule, Verdict};
 use crate::error::Result;
 use crate::inversion::Config;
+use crate::look::Look;
+use crate::margin::MarginScan;
+use crate::mode::Mode;
+use crate::pairs::Pair;
 use crate::scan::{ClassScan, DroppedClass, Scan};
 use crate::scores::Scores;
 
@@ -21,11 +26,17 @@ pub struct ScanReport {
     /// [`SCHEMA_VERSION`].
     #[schemars(extend("const" = SCHEMA_VERSION))]
     pub schema_version: u32,
+    /// What was looked for.
+    pub mode: Mode,
     /// The conclusion.
     pub verdict: Verdict,
     /// Why, in a sentence or two.
     pub reason: String,
-    /// The classes that are flagged, in ascending order.
+    /// What the backdoors that were found do.
+    pub attacks: Vec<Attack>,
+    /// The way to the verdict.
+    pub evidence: Vec<Look>,
+    /// The classes that are flagged, in ascending order: those that an attack sends images to, and one whose margin is too large.
     pub flagged_classes: Vec<usize>,
     /// The anomaly index of the class with the smallest trigger; null if no class converged or the MAD is 0.
     pub anomaly_index: Option<f64>,
@@ -42,8 +53,12 @@ pub struct ScanReport {
     pub mad: Option<f64>,
     /// The share of the clean samples that are classified as labelled; null without labels.
     pub clean_accuracy: Option<f64>,
-    /// One entry for each class, in ascending order.
+    /// One entry for each class whose trigger was searched for, in ascending order; none in the modes `pairs` and `margin`.
     pub classes: Vec<ClassReport>,
+    /// One entry for each source and target, by source and then by target; null where pairs were not looked at.
+    pub pairs: Option<Vec<PairReport>>,
+    /// The margins of the classes; null where they were not looked at.
+    pub margins: Option<MarginsReport>,
     /// Every parameter of the inversion.
     pub parameters: Config,
     /// What ran the model.
@@ -88,6 +103,41 @@ pub struct ClassReport {
     pub gradient_samples: u64,
     /// The norms that further looks at a suspicious class gave; null for one that did not converge.
     pub further_looks: Vec<Option<f64>>,
+}
+
+/// One source and target in `scan.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PairReport {
+    /// The class of the images.
+    pub source: usize,
+    /// The class that they are to be sent to.
+    pub target: usize,
+    /// Whether it belongs to one of `attacks` and its trigger was searched for to the end.
+    pub attacked: bool,
+    /// Σ|mask| of the smallest trigger; where the pair was dropped, that by then. Null where there was none.
+    pub norm_l1: Option<f64>,
+    /// The norm as a share of what source and target lead to expect; null where there was none.
+    pub share: Option<f64>,
+    /// The share divided by that of the way back, where this is under 1. This is what is judged.
+    pub score: Option<f64>,
+    /// How many steps were taken.
+    pub steps: usize,
+    /// How many images went forward and backward, but for the further looks.
+    pub gradient_samples: u64,
+    /// The norms that further looks at a suspicious pair gave; null for one that did not converge.
+    pub further_looks: Vec<Option<f64>>,
+    /// The share of the clean images of the source that the trigger sends to the target, measured where `attacked`.
+    pub attack_success_rate: Option<f64>,
+}
+
+/// The margins in `scan.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MarginsReport {
+    /// For each class the largest logit(class) − largest other logit that was found over all inputs in the range of pixel values.
+    pub margins: Vec<f64>,
+    /// The probability that the largest of them is as large as it is, if it is drawn as the others are; null where the others are too
+    /// few or do not vary.
+    pub p_value: Option<f64>,
 }
 
 /// How far a class was run.
@@ -162,8 +212,11 @@ impl ScanReport {
         let (engine, network) = (classifier.engine(), classifier.network());
         ScanReport {
             schema_version: SCHEMA_VERSION,
+            mode: scan.mode,
             verdict: scan.detection.verdict,
             reason: scan.detection.reason.clone(),
+            attacks: scan.attacks.clone(),
+            evidence: scan.detection.looks.clone(),
             flagged_classes: scan.flagged_classes.clone(),
             anomaly_index: smallest.and_then(|class| class.anomaly_index),
             ratio: smallest.and_then(|class| class.ratio),
@@ -173,6 +226,8 @@ impl ScanReport {
             mad: scan.statistics.mad,
             clean_accuracy: scan.clean_accuracy,
             classes: classes(scan, classifier),
+            pairs: scan.pairs.as_ref().map(|scan| scan.pairs.iter().map(PairReport::new).collect()),
+            margins: scan.margins.as_ref().map(MarginsReport::new),
             parameters: config.clone(),
             engine: EngineReport {
                 name: engine.name().to_owned(),
@@ -240,6 +295,29 @@ fn classes(scan: &Scan, classifier: &Classifier) -> Vec<ClassReport> {
     let mut classes: Vec<ClassReport> = finished.chain(dropped).collect();
     classes.sort_by_key(|class| class.target_class);
     classes
+}
+
+impl PairReport {
+    fn new(pair: &Pair) -> Self {
+        PairReport {
+            source: pair.source,
+            target: pair.target,
+            attacked: pair.attack_success_rate.is_some(),
+            norm_l1: pair.norm_l1,
+            share: pair.share,
+            score: pair.score,
+            steps: pair.steps,
+            gradient_samples: pair.gradient_samples,
+            further_looks: pair.further_looks.clone(),
+            attack_success_rate: pair.attack_success_rate,
+        }
+    }
+}
+
+impl MarginsReport {
+    fn new(scan: &MarginScan) -> Self {
+        MarginsReport { margins: scan.margins.clone(), p_value: scan.p_value }
+    }
 }
 
 impl ClassReport {

@@ -18,7 +18,8 @@ pub use comparison::{Compared, ComparedClass, Comparison};
 pub use evidence::{Effect, Evidence, MOST_PICTURED, StampedSample};
 pub use html::{IndexPage, MitigationPage, ScanPage};
 pub use json::{
-    ClassReport, ClassState, EngineReport, ModelReport, Quantised, SCHEMA_VERSION, SamplesReport, ScanReport,
+    ClassReport, ClassState, EngineReport, MarginsReport, ModelReport, PairReport, Quantised, SCHEMA_VERSION,
+    SamplesReport, ScanReport,
 };
 pub use mitigation::{MITIGATION_SCHEMA_VERSION, MitigationReport, ScanSummary, Verification};
 pub use picture::{trigger_picture, trigger_png, write_trigger_picture};

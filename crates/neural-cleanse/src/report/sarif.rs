@@ -6,6 +6,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::{ClassReport, ScanReport, document};
+use crate::attack::Attack;
 use crate::detection::Verdict;
 use crate::error::Result;
 
@@ -14,17 +15,14 @@ const SCHEMA: &str = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os
 /// The characters of a path segment that a URI cannot have as they are (RFC 3986).
 pub(super) const NOT_IN_SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// A scan as a SARIF log: an error for each flagged class, a warning for an inconclusive verdict, and nothing
+/// A scan as a SARIF log: an error for each attack that was found, a warning for an inconclusive verdict, and nothing
 /// for a clean model.
 pub fn sarif(report: &ScanReport) -> Value {
     let uri = uri(Path::new(&report.model.path));
     let results: Vec<Value> = match report.verdict {
         Verdict::Clean => Vec::new(),
         Verdict::Inconclusive => vec![result(report, &uri, "inconclusive", "warning", &escaped(&report.reason), None)],
-        Verdict::Backdoored => (report.classes.iter())
-            .filter(|class| report.flagged_classes.contains(&class.target_class))
-            .map(|class| result(report, &uri, "backdoor", "error", &finding(class), Some(class)))
-            .collect(),
+        Verdict::Backdoored => findings(report, &uri),
     };
     json!({
         "$schema": SCHEMA,
@@ -38,7 +36,7 @@ pub fn sarif(report: &ScanReport) -> Value {
                         "backdoor",
                         "error",
                         "The model has a backdoor",
-                        "A small trigger sends images of all classes to one class.",
+                        "A small trigger sends images to a class of the attacker's choice.",
                         "Do not deploy the model. Look at the trigger in the scan's report, and repair the model or train it anew \
                          on data that is known.",
                     ),
@@ -62,6 +60,19 @@ pub fn sarif(report: &ScanReport) -> Value {
             "properties": {"verdict": report.verdict, "reason": report.reason},
         }],
     })
+}
+
+/// One result for each attack.
+fn findings(report: &ScanReport, uri: &str) -> Vec<Value> {
+    let finding = |attack: &Attack| {
+        let class = report.classes.iter().find(|class| *attack == Attack::AllToOne { target: class.target_class });
+        let message = match class {
+            Some(class) => finding(class),
+            None => format!("The model has a backdoor, {attack}: {}.", escaped(&report.reason)),
+        };
+        result(report, uri, "backdoor", "error", &message, class)
+    };
+    report.attacks.iter().map(finding).collect()
 }
 
 /// Writes [`sarif`], whole or not at all.

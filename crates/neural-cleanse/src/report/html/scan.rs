@@ -11,6 +11,7 @@ use super::{BASE64, Frame, percent, write_page};
 use crate::detection::{Rule, Verdict};
 use crate::error::Result;
 use crate::inversion::Norm;
+use crate::mode::Mode;
 use crate::report::picture::{on_black, png, rgb};
 use crate::report::{ClassReport, ClassState, Evidence, ScanReport};
 
@@ -138,6 +139,27 @@ impl<'a> ScanPage<'a> {
                 )
             }
             Rule::Mad { threshold } => format!("anomaly index: flagged above {threshold} below the median"),
+        }
+    }
+
+    fn limits(&self) -> &'static str {
+        match self.report.mode {
+            Mode::Targets => {
+                "It finds backdoors that send images of every class to one target class by a patch or another small change. It does not see \
+                 triggers that work on one source class only, all-to-all attacks, and triggers that are not a patch, such as warping or a faint overlay."
+            }
+            Mode::Pairs => {
+                "It finds backdoors that send images of one class to another, and all-to-all attacks, by a patch or another small change. Triggers \
+                 for images of all classes stand out less here than in a scan of the targets; triggers that are not a patch it does not see."
+            }
+            Mode::Margin => {
+                "It finds classes whose margin over all others can be made larger than is usual, whatever the trigger is, and shows no trigger. It does \
+                 not see triggers that work on one source class only, and all-to-all attacks; weak backdoors it often misses."
+            }
+            Mode::Thorough => {
+                "It looks for small triggers for images of all classes and of each class by itself, and for margins that are too large. It does not see \
+                 triggers that are not a patch where they leave the margins as they are, such as some that depend on the image."
+            }
         }
     }
 

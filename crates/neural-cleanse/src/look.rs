@@ -1,0 +1,62 @@
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::detection::Verdict;
+
+/// How a scan looked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// At the norm of a class's trigger, beside those of the others; of two to four classes, beside the image's size, too.
+    Norm,
+    /// At the norm of a trigger for the images of one class alone, beside what source and target lead to expect.
+    Pair,
+    /// At the norms of all triggers for one target, each for the images of one class alone.
+    Column,
+    /// At which target is the nearest of each source.
+    Shift,
+    /// At the largest margin by which any input is of a class.
+    Margin,
+}
+
+/// One thing that a scan looked at, and what that speaks for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Look {
+    /// How it looked.
+    pub method: Method,
+    /// The class whose images are to be sent elsewhere; null where it is all, or none in particular.
+    pub source: Option<usize>,
+    /// The class that they are to be sent to; null where it is none in particular.
+    pub target: Option<usize>,
+    /// The figure that decides: for `norm` the ratio to the median (with the rule `mad` the anomaly index, of two to four classes the share
+    /// of the image), for `pair` and `column` the ratio to what is expected, for `shift` the share of the sources that agree, for `margin` the
+    /// p-value; null where there is none.
+    pub figure: Option<f64>,
+    /// The same under further seeds; null for a search that did not converge.
+    pub further: Vec<Option<f64>>,
+    /// What this speaks for by itself.
+    pub verdict: Verdict,
+    /// The same in words.
+    pub words: String,
+}
+
+/// The words of all `looks` as one reason.
+pub(crate) fn reason(looks: &[Look]) -> String {
+    looks.iter().map(|look| look.words.as_str()).collect::<Vec<_>>().join("; ")
+}
+
+/// What all `looks` come to: backdoored if any speaks for it, otherwise inconclusive if any does, otherwise clean.
+pub(crate) fn verdict(looks: &[Look]) -> Verdict {
+    let speaks = |verdict| looks.iter().any(|look| look.verdict == verdict);
+    match (speaks(Verdict::Backdoored), speaks(Verdict::Inconclusive)) {
+        (true, _) => Verdict::Backdoored,
+        (false, true) => Verdict::Inconclusive,
+        (false, false) => Verdict::Clean,
+    }
+}
+
+/// Figures of further looks, as they stand in a sentence.
+pub(crate) fn listed(figures: &[Option<f64>]) -> String {
+    let figure = |figure: &Option<f64>| figure.map_or("no trigger".to_owned(), |figure| format!("{figure:.2}"));
+    figures.iter().map(figure).collect::<Vec<_>>().join(" and ")
+}

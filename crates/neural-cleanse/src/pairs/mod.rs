@@ -1,0 +1,321 @@
+//! Triggers for each source and target by themselves: what finds backdoors that concern one source class, and all-to-all ones.
+
+mod rule;
+
+use ndarray::Array2;
+
+use crate::attack::Attack;
+use crate::detection::Rule;
+use crate::elimination::expected_norms;
+use crate::error::Result;
+use crate::inversion::{Config, Inversion, Norm};
+use crate::look::Look;
+use crate::scan::{Observer, Plan, class_label};
+use crate::searches::{Contender, Searches};
+use rule::{FurtherNorms, Table};
+
+/// One source and target.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pair {
+    /// The class of the images.
+    pub source: usize,
+    /// The class that they are to be sent to.
+    pub target: usize,
+    /// Σ|mask| of the smallest trigger; where the pair was dropped, that by then. `None` where there was none.
+    pub norm_l1: Option<f64>,
+    /// The norm as a share of what source and target lead to expect, in the end; `None` where there was none.
+    pub share: Option<f64>,
+    /// The share divided by that of the way back, where this is under 1.
+    pub score: Option<f64>,
+    /// How many steps were taken.
+    pub steps: usize,
+    /// How many images went forward and backward, but for the further looks.
+    pub gradient_samples: u64,
+    /// The norms of the further looks that a suspicious pair was given; `None` for one that did not converge.
+    pub further_looks: Vec<Option<f64>>,
+    /// What the search came to; `None` where it was dropped because the pair does not stand out.
+    pub inversion: Option<Inversion>,
+    /// The share of the clean images of the source that the trigger sends to the target, in 0..=1, on images which the
+    /// search did not see if there are any; measured for pairs that belong to an attack.
+    pub attack_success_rate: Option<f64>,
+}
+
+/// What the pairs of a model show.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PairScan {
+    /// Every pair, by source and then by target.
+    pub pairs: Vec<Pair>,
+    /// The norm of each target's column as a share of the typical one.
+    pub columns: Vec<f64>,
+    /// What was found.
+    pub attacks: Vec<Attack>,
+    /// The way to it.
+    pub looks: Vec<Look>,
+    /// How many images went forward and backward, in all.
+    pub gradient_samples: u64,
+}
+
+/// The attack success rate from which on a step of a pair's search is a success, at the most: attacks on one class are
+/// learned from few images and succeed less often than others.
+const SUCCESS_THRESHOLD: f64 = 0.9;
+
+/// How many further inversions a suspicious pair is given.
+const FURTHER_LOOKS: u64 = 2;
+
+/// A look at the pairs that are left: after a step, pairs with at least this share of what is expected are dropped.
+struct Screening {
+    step: usize,
+    promising_below: f64,
+}
+
+/// When pairs are looked at, for a search of 60 steps. The pairs of two source-specific backdoors were at 0.79, 0.54 and 0.47 at
+/// the most; those of all-to-all ones are above, and need not all be followed to the end.
+const SCREENING: [Screening; 3] = [
+    Screening { step: 20, promising_below: 1.0 },
+    Screening { step: 30, promising_below: 0.9 },
+    Screening { step: 40, promising_below: 0.75 },
+];
+
+/// Up to so many pairs all are searched to the end, which tells natural spread from an attack more clearly.
+const FEW_PAIRS: usize = 200;
+
+/// How many steps the screening was measured for.
+const SCREENED_STEPS: usize = 60;
+
+/// How many pairs that are as expected are finished, to tell how norms shrink.
+const REFERENCES: usize = 15;
+
+/// Inverts every pair and judges them.
+///
+/// # Errors
+/// If the engine fails, the model gives numbers that are not finite, or the observer breaks off.
+pub(crate) fn scan(plan: &Plan<'_>, observer: &dyn Observer) -> Result<PairScan> {
+    let (classifier, options) = (plan.classifier, plan.options);
+    let config = Config {
+        attack_success_threshold: options.config.attack_success_threshold.min(SUCCESS_THRESHOLD),
+        ..options.config.clone()
+    };
+    let columns = match options.rule() {
+        rule @ Rule::Ratio { .. } => rule,
+        Rule::Mad { .. } => Rule::ratio(config.norm),
+    };
+    let mut contenders = contenders(plan);
+    let norms = search(plan, &mut contenders, &config, columns, observer)?;
+    let table = Table::new(&norms, contenders.len());
+    let suspicious = table.suspicious();
+    let mut further: Vec<Contender> = (suspicious.iter())
+        .flat_map(|&(source, target)| (1..=FURTHER_LOOKS).map(move |look| Contender::of_pair(source, target, look)))
+        .collect();
+    if !further.is_empty() {
+        let mut searches = Searches::new(classifier, &plan.working, &config, observer, further.len())?;
+        searches.advance(further.iter_mut().collect(), config.steps)?;
+    }
+    let looks: Vec<FurtherNorms> = (suspicious.iter().zip(further.chunks(FURTHER_LOOKS as usize)))
+        .map(|(&pair, looks)| FurtherNorms {
+            pair,
+            first: norms[pair].unwrap_or(f64::INFINITY),
+            norms: looks.iter().map(converged_norm).collect(),
+        })
+        .collect();
+    let names: Vec<String> = (0..classifier.classes()).map(|class| class_label(classifier, class)).collect();
+    let found = table.judge(&names, columns, &looks);
+    let spent = |contenders: &[Contender]| contenders.iter().map(|contender| contender.gradient_samples).sum::<u64>();
+    Ok(PairScan {
+        gradient_samples: spent(&contenders) + spent(&further),
+        columns: (0..classifier.classes()).map(|target| table.column(target)).collect(),
+        pairs: (contenders.into_iter())
+            .map(|contender| pair(contender, plan, &table, &looks, &found.attacks))
+            .collect::<Result<_>>()?,
+        attacks: found.attacks,
+        looks: found.looks,
+    })
+}
+
+/// Every source of which there are samples, with every other class that is to be scanned.
+fn contenders(plan: &Plan<'_>) -> Vec<Contender> {
+    let present = |source: &usize| plan.working.labels.contains(source);
+    let of_source = |source: usize| {
+        let targets = plan.classes.iter().filter(move |&&target| target != source);
+        targets.map(move |&target| Contender::of_pair(source, target, 0))
+    };
+    (0..plan.classifier.classes()).filter(present).flat_map(of_source).collect()
+}
+
+/// Searches as far as the verdict needs it: all pairs for a while, those that stand out to the end, and then what these
+/// are compared with. Gives the norms of all pairs, `[source, target]`.
+fn search(
+    plan: &Plan<'_>,
+    contenders: &mut [Contender],
+    config: &Config,
+    columns: Rule,
+    observer: &dyn Observer,
+) -> Result<Array2<Option<f64>>> {
+    let classes = plan.classifier.classes();
+    let mut references = Vec::new();
+    if contenders.is_empty() {
+        return Ok(norms(contenders, &references, classes));
+    }
+    let mut searches = Searches::new(plan.classifier, &plan.working, config, observer, contenders.len())?;
+    if contenders.len() > FEW_PAIRS && is_screened(plan, config) {
+        for look in SCREENING {
+            searches.advance(in_the_race(contenders), look.step)?;
+            screen(contenders, &mut references, classes, look.promising_below);
+        }
+    }
+    searches.advance(in_the_race(contenders), config.steps)?;
+    let decisive = Table::new(&norms(contenders, &references, classes), contenders.len()).decisive(columns);
+    let is_decisive = |contender: &Contender| decisive.contains(&(source(contender), contender.class));
+    let mut taken_up: Vec<&mut Contender> =
+        contenders.iter_mut().filter(|contender| contender.is_dropped() && is_decisive(contender)).collect();
+    if !taken_up.is_empty() {
+        taken_up.iter_mut().for_each(|contender| contender.start_again());
+        searches.advance(taken_up, config.steps)?;
+    }
+    Ok(norms(contenders, &references, classes))
+}
+
+/// Whether pairs are dropped on the way: for the steps and the norms that this was measured for.
+fn is_screened(plan: &Plan<'_>, config: &Config) -> bool {
+    !plan.options.exhaustive && config.steps == SCREENED_STEPS && config.norm != Norm::Inf
+}
+
+/// The class of the images.
+fn source(contender: &Contender) -> usize {
+    contender.source.unwrap_or(contender.class)
+}
+
+fn in_the_race(contenders: &mut [Contender]) -> Vec<&mut Contender> {
+    contenders.iter_mut().filter(|contender| !contender.is_dropped()).collect()
+}
+
+/// Drops the pairs that are as expected, but for the references. Pairs without a trigger yet go on.
+fn screen(contenders: &mut [Contender], references: &mut Vec<usize>, classes: usize, promising_below: f64) {
+    let table = Table::new(&norms(contenders, references, classes), contenders.len());
+    let share = |contender: &Contender| table.share(source(contender), contender.class);
+    if references.is_empty() {
+        *references = nearest_to_expected(contenders.iter().map(share));
+    }
+    for (i, contender) in contenders.iter_mut().enumerate() {
+        if share(contender).is_some_and(|share| share >= promising_below) && !references.contains(&i) {
+            contender.drop_out();
+        }
+    }
+}
+
+/// The positions of the [`REFERENCES`] shares that are nearest to 1.
+fn nearest_to_expected(shares: impl Iterator<Item = Option<f64>>) -> Vec<usize> {
+    let mut distances: Vec<(f64, usize)> =
+        shares.enumerate().filter_map(|(i, share)| Some((share?.ln().abs(), i))).collect();
+    distances.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    distances.into_iter().take(REFERENCES).map(|(_, i)| i).collect()
+}
+
+/// The norms of all pairs, `[source, target]`; of those that were dropped, what they would be now if they had shrunk since
+/// as the references did in the median.
+fn norms(contenders: &[Contender], references: &[usize], classes: usize) -> Array2<Option<f64>> {
+    let all: Vec<usize> = (0..contenders.len()).collect();
+    let expected = expected_norms(contenders, &all, references);
+    let mut norms = Array2::from_elem((classes, classes), None);
+    for (contender, norm) in contenders.iter().zip(expected) {
+        norms[[source(contender), contender.class]] = norm;
+    }
+    norms
+}
+
+/// The norm of a search that was finished and has a trigger.
+fn converged_norm(contender: &Contender) -> Option<f64> {
+    contender.inversion.as_ref().filter(|inversion| inversion.converged).map(|inversion| inversion.trigger.norm_l1())
+}
+
+fn pair(
+    contender: Contender,
+    plan: &Plan<'_>,
+    table: &Table,
+    looks: &[FurtherNorms],
+    attacks: &[Attack],
+) -> Result<Pair> {
+    let (source, target) = (source(&contender), contender.class);
+    let attack_success_rate = match &contender.inversion {
+        Some(inversion) if belongs(attacks, source, target, plan.classifier.classes()) => {
+            let images = plan.unseen.as_ref().unwrap_or(&plan.working);
+            Some(images.success_rate_from(plan.classifier, &inversion.trigger, Some(source), target)?)
+        }
+        _ => None,
+    };
+    let look = looks.iter().find(|look| look.pair == (source, target));
+    Ok(Pair {
+        source,
+        target,
+        norm_l1: contender.norm(),
+        share: table.share(source, target),
+        score: table.score(source, target),
+        steps: contender.steps,
+        gradient_samples: contender.gradient_samples,
+        further_looks: look.map_or(Vec::new(), |look| look.norms.clone()),
+        inversion: contender.inversion,
+        attack_success_rate,
+    })
+}
+
+/// Whether one of `attacks` sends images of `source` to `target`.
+fn belongs(attacks: &[Attack], source: usize, target: usize, classes: usize) -> bool {
+    attacks.iter().any(|&attack| match attack {
+        Attack::AllToOne { target: to } => to == target,
+        Attack::SourceSpecific { source: from, target: to } => (from, to) == (source, target),
+        Attack::AllToAll { shift } => (source + shift) % classes == target,
+        Attack::Unknown => false,
+    })
+}
+
+impl PairScan {
+    /// The pairs that belong to an attack that was found and have a trigger.
+    pub fn attacked(&self) -> impl Iterator<Item = (&Pair, &Inversion)> {
+        let attacked = self.pairs.iter().filter(|pair| pair.attack_success_rate.is_some());
+        attacked.filter_map(|pair| Some((pair, pair.inversion.as_ref()?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contender(source: usize, target: usize, norm: f64) -> Contender {
+        let mut contender = Contender::of_pair(source, target, 0);
+        contender.norms.push(Some(norm));
+        contender
+    }
+
+    fn field(norm: impl Fn(usize, usize) -> f64) -> Vec<Contender> {
+        let pairs = (0..6).flat_map(|source| (0..6).map(move |target| (source, target)));
+        pairs.filter(|(source, target)| source != target).map(|(s, t)| contender(s, t, norm(s, t))).collect()
+    }
+
+    #[test]
+    fn pairs_that_are_as_expected_are_dropped_but_for_the_references() {
+        let mut contenders = field(|source, target| match (source, target) {
+            (2, 4) => 20.0,
+            (1, 3) => 75.0,
+            (source, target) => 100.0 + (source + target) as f64,
+        });
+        let mut references = Vec::new();
+        screen(&mut contenders, &mut references, 6, 0.9);
+        assert_eq!(references.len(), REFERENCES);
+        let left: Vec<(usize, usize)> = (contenders.iter().enumerate())
+            .filter(|(i, contender)| !contender.is_dropped() && !references.contains(i))
+            .map(|(_, contender)| (contender.source.unwrap(), contender.class))
+            .collect();
+        assert_eq!(left, [(1, 3), (2, 4)]);
+    }
+
+    #[test]
+    fn a_dropped_pair_counts_as_if_it_had_shrunk_as_the_references_did() {
+        let mut contenders = field(|_, _| 100.0);
+        contenders[7].drop_out();
+        for contender in contenders.iter_mut().filter(|contender| !contender.is_dropped()) {
+            contender.norms.push(Some(60.0));
+        }
+        let norms = norms(&contenders, &[0, 1, 2], 6);
+        let (source, target) = (contenders[7].source.unwrap(), contenders[7].class);
+        assert_eq!((norms[[source, target]], norms[[0, 0]]), (Some(60.0), None));
+    }
+}
