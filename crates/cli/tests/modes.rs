@@ -1,0 +1,92 @@
+//! What is found in each mode, and what each asks for.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn scan(model: &str, out: &Path, more: &[&str]) -> Output {
+    let preprocessing = ["--scale", "0.00392157", "--mean", "0.2860", "--std", "0.3530"];
+    Command::new(env!("CARGO_BIN_EXE_neural-cleanse"))
+        .args(["scan", &format!("fixtures/{model}.onnx"), "--engine", "rten", "--out"])
+        .arg(out)
+        .args(preprocessing)
+        .args(more)
+        .current_dir(root())
+        .output()
+        .unwrap()
+}
+
+fn report(out: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(out.join("scan.json")).unwrap()).unwrap()
+}
+
+const DATA: [&str; 2] = ["--data", "fixtures/fashion-mnist-400.npz"];
+
+/// Its trigger sends images of class 8 to class 1, and leaves all others as they are.
+#[test]
+fn a_source_specific_backdoor_is_seen_by_its_pair_and_by_no_target() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = scan("fmnist_source_specific", folder.path(), &[&DATA[..], &["--mode", "thorough"]].concat());
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(printed.contains("attack: class 8 to 1"), "{printed}");
+
+    let report = report(folder.path());
+    assert_eq!(report["attacks"], json!([{"kind": "source_specific", "source": 8, "target": 1}]));
+    assert_eq!(report["flagged_classes"], json!([1]));
+    let evidence = report["evidence"].as_array().unwrap();
+    let look = |method: &str| evidence.iter().find(|look| look["method"] == method).unwrap();
+    assert_ne!(look("norm")["verdict"], "backdoored", "{evidence:?}");
+    let pair = look("pair");
+    assert_eq!((&pair["verdict"], &pair["source"], &pair["target"]), (&json!("backdoored"), &json!(8), &json!(1)));
+    assert!(pair["figure"].as_f64().unwrap() < 0.4 && pair["further"].as_array().unwrap().len() == 2, "{pair}");
+    assert!(evidence.iter().all(|look| report["reason"].as_str().unwrap().contains(look["words"].as_str().unwrap())));
+    assert_eq!(report["margins"]["margins"].as_array().unwrap().len(), 10);
+
+    let pairs = report["pairs"].as_array().unwrap();
+    assert_eq!(pairs.len(), 90);
+    let attacked: Vec<&Value> = pairs.iter().filter(|pair| pair["attacked"] == true).collect();
+    assert_eq!(attacked.len(), 1);
+    assert!(attacked[0]["attack_success_rate"].as_f64().unwrap() > 0.5, "{}", attacked[0]);
+
+    // The reversed mask is dense where the true patch is, rows and columns 2 to 5, and thin elsewhere.
+    let mask = neural_cleanse::Trigger::read_npz(&folder.path().join("triggers/pair_008_001.npz")).unwrap().mask;
+    let inside: f32 = mask.slice(ndarray::s![0, 2..6, 2..6]).sum();
+    let outside = mask.sum() - inside;
+    assert!(inside / 16.0 > 8.0 * outside / (784.0 - 16.0), "{inside} on the patch, {outside} elsewhere");
+    assert!(folder.path().join("triggers/pair_008_001.png").exists());
+    let page = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
+    assert!(page.contains("class 8 to 1") && page.contains("How the verdict came about"));
+}
+
+#[test]
+fn margins_need_no_samples() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = scan("resnet_badnets", folder.path(), &[]);
+    let warning = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(warning.contains("no clean samples") && warning.contains("margin"), "{warning}");
+    let found = report(folder.path());
+    assert_eq!((output.status.code(), &found["mode"]), (Some(1), &json!("margin")), "{}", found["reason"]);
+    assert_eq!((&found["attacks"], &found["flagged_classes"]), (&json!([{"kind": "unknown"}]), &json!([3])));
+    assert!(found["margins"]["p_value"].as_f64().unwrap() < 1e-4);
+    assert_eq!(found["samples"]["working"], 0);
+
+    let output = scan("resnet_clean", folder.path(), &["--mode", "margin"]);
+    assert_eq!(output.status.code(), Some(0), "{}", report(folder.path())["reason"]);
+}
+
+#[test]
+fn a_mode_that_needs_samples_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    for mode in ["targets", "pairs", "thorough"] {
+        let output = scan("fmnist_clean", folder.path(), &["--mode", mode]);
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{words}");
+        assert!(words.contains("--data"), "{words}");
+    }
+}
