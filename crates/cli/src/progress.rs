@@ -92,7 +92,9 @@ impl Progress {
 
     /// Whether the step of a class is one too many.
     fn takes_too_long(&self, class: usize, look: u64) -> bool {
+        // Pairs and margins have no time of their own, but share that of the scan.
         let began = self.began.lock().unwrap_or_else(PoisonError::into_inner).get(&(class, look)).copied();
+        let began = began.or_else(|| Some(Instant::now()));
         let overrun = self.time.as_ref().zip(began).and_then(|(time, began)| time.overrun(class, began));
         match overrun {
             Some(words) => {
@@ -138,8 +140,8 @@ impl Observer for Progress {
         if stops { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    fn pair_step(&self, _source: usize, _target: usize, _step: &Step) -> ControlFlow<()> {
-        self.margin_step(0)
+    fn pair_step(&self, _source: usize, target: usize, _step: &Step) -> ControlFlow<()> {
+        self.margin_step(target)
     }
 
     fn pair_paused(&self, source: usize, target: usize) {
@@ -147,8 +149,12 @@ impl Observer for Progress {
         self.round.inc(1);
     }
 
-    fn margin_step(&self, _class: usize) -> ControlFlow<()> {
-        if self.interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    fn margin_step(&self, class: usize) -> ControlFlow<()> {
+        if self.interrupt.is_set() || self.takes_too_long(class, 0) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     }
 
     fn class_paused(&self, class: usize, look: u64) {

@@ -8,7 +8,8 @@ use ndarray::Axis;
 use neural_cleanse::data::Picked;
 use neural_cleanse::report::{Evidence, ScanPage, ScanReport, write_sarif, write_trigger_picture};
 use neural_cleanse::{
-    Classifier, CleanSet, Config, Error, Fingerprint, Mode, Norm, Rule, Scan, ScanOptions, Store, Trigger, Verdict, scan_in_mode,
+    Classifier, CleanSet, Config, Error, Fingerprint, Mode, Norm, Rule, Scan, ScanOptions, Store, Trigger, Verdict,
+    scan_in_mode,
 };
 use sha2::{Digest, Sha256};
 

@@ -9,7 +9,7 @@ pub const MOST: usize = 4;
 /// The fewest: a class by itself has nothing beside it.
 const FEWEST: usize = 2;
 
-/// A trigger that covers less of the image than this is one that no clean model was seen to have: of 144 clean models of two to four classes the
+/// A trigger that covers less of the image than this is one that no clean model was seen to have: of 157 clean models of two to four classes the
 /// least was 0.015 (`docs/verdict.md`).
 const BACKDOORED_BELOW: f64 = 0.01;
 

@@ -97,6 +97,7 @@ impl Contender {
     pub fn start_again(&mut self) {
         self.dropped = false;
         self.norms.clear();
+        self.rounds.clear();
     }
 
     /// Whether the class has dropped out.

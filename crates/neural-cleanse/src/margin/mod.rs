@@ -29,7 +29,7 @@ const LEARNING_RATE: f64 = 0.05;
 
 const BETAS: (f64, f64) = (0.5, 0.9);
 
-/// A model is flagged where its largest margin is less likely than this. Of ten clean models of the half of the zoo that is for this the least had 1.8e-3, of
+/// A model is flagged where its largest margin is less likely than this. Of eight clean models of the half of the zoo that is for this the least had 1.8e-3, of
 /// three backdoored ones the most 4e-14.
 const BACKDOORED_BELOW: f64 = 1e-4;
 

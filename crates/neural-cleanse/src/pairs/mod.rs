@@ -5,11 +5,11 @@ mod rule;
 use ndarray::Array2;
 
 use crate::attack::Attack;
-use crate::detection::Rule;
+use crate::detection::{Rule, Verdict};
 use crate::elimination::expected_norms;
 use crate::error::Result;
 use crate::inversion::{Config, Inversion, Norm};
-use crate::look::Look;
+use crate::look::{Look, Method};
 use crate::scan::{Observer, Plan, class_label};
 use crate::searches::{Contender, Searches};
 use rule::{FurtherNorms, Table};
@@ -58,6 +58,9 @@ pub struct PairScan {
 /// The attack success rate from which on a step of a pair's search is a success, at the most: attacks on one class are
 /// learned from few images and succeed less often than others.
 const SUCCESS_THRESHOLD: f64 = 0.9;
+
+/// With fewer images of a class than this, a trigger that works on all of them says little.
+const FEWEST_IMAGES: usize = 8;
 
 /// How many further inversions a suspicious pair is given.
 const FURTHER_LOOKS: u64 = 2;
@@ -127,13 +130,13 @@ pub(crate) fn scan(plan: &Plan<'_>, observer: &dyn Observer) -> Result<PairScan>
             .map(|contender| pair(contender, plan, &table, &looks, &found.attacks))
             .collect::<Result<_>>()?,
         attacks: found.attacks,
-        looks: found.looks,
+        looks: found.looks.into_iter().chain(left_out(plan, &names)).collect(),
     })
 }
 
-/// Every source of which there are samples, with every other class that is to be scanned.
+/// Every source of which there are enough samples, with every other class that is to be scanned.
 fn contenders(plan: &Plan<'_>) -> Vec<Contender> {
-    let present = |source: &usize| plan.working.labels.contains(source);
+    let present = |source: &usize| images_of(plan, *source) >= FEWEST_IMAGES;
     let of_source = |source: usize| {
         let targets = plan.classes.iter().filter(move |&&target| target != source);
         targets.map(move |&target| Contender::of_pair(source, target, 0))
@@ -177,6 +180,25 @@ fn search(
 /// Whether pairs are dropped on the way: for the steps and the norms that this was measured for.
 fn is_screened(plan: &Plan<'_>, config: &Config) -> bool {
     !plan.options.exhaustive && config.steps == SCREENED_STEPS && config.norm != Norm::Inf
+}
+
+fn images_of(plan: &Plan<'_>, class: usize) -> usize {
+    plan.working.labels.iter().filter(|label| **label == class).count()
+}
+
+/// Says which sources were left out, if any were.
+fn left_out(plan: &Plan<'_>, names: &[String]) -> Option<Look> {
+    let too_few = (0..plan.classifier.classes()).filter(|&class| images_of(plan, class) < FEWEST_IMAGES);
+    let left_out: Vec<&str> = too_few.map(|class| names[class].as_str()).collect();
+    (!left_out.is_empty()).then(|| Look {
+        method: Method::Pair,
+        source: None,
+        target: None,
+        figure: None,
+        further: Vec::new(),
+        verdict: Verdict::Clean,
+        words: format!("not looked at as sources, with fewer than {FEWEST_IMAGES} images: {}", left_out.join(", ")),
+    })
 }
 
 /// The class of the images.

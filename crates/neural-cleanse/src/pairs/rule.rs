@@ -12,12 +12,20 @@ pub const FEWEST_CLASSES: usize = 5;
 
 /// A pair with a [`Table::score`] below this is flagged, where the median of all looks at it is.
 ///
-/// On eight clean models (MNIST and Fashion-MNIST, of the half of the zoo that is for this) the lowest score was 0.46, those of two source-specific
+/// On six clean models (MNIST and Fashion-MNIST, of the half of the zoo that is for this) the lowest score was 0.46, those of two source-specific
 /// backdoors 0.12 and 0.33.
 const BACKDOORED_BELOW: f64 = 0.4;
 
 /// A pair with a score below this is looked at again.
 const SUSPICIOUS_BELOW: f64 = 0.5;
+
+/// Of more pairs than this, natural likenesses reach further down: 1596 pairs of a clean model had scores from 0.27 on. There a pair must stand out from
+/// the lowest hundredth, too.
+const MANY_PAIRS: usize = 200;
+
+/// The bounds for many pairs as shares of the score that a hundredth of them are under. No backdoored model of so many pairs was there to
+/// measure them on.
+const OF_THE_LOWEST_HUNDREDTH: [f64; 2] = [0.5, 0.6];
 
 /// Where at least this share of the sources have their nearest target at one shift, the attack is all-to-all. On eight clean models
 /// it was 0.4 at the most, on two such backdoors 0.7 and 0.9.
@@ -77,6 +85,19 @@ impl Table {
         self.share(source, target).map(|share| share / back.min(1.0))
     }
 
+    /// The scores under which a pair is flagged and looked at again.
+    fn bounds(&self) -> (f64, f64) {
+        if self.pairs <= MANY_PAIRS {
+            return (BACKDOORED_BELOW, SUSPICIOUS_BELOW);
+        }
+        let pairs = self.polished.residuals.indexed_iter();
+        let mut scores: Vec<f64> = pairs.filter_map(|((source, target), _)| self.score(source, target)).collect();
+        scores.sort_by(f64::total_cmp);
+        let lowest_hundredth = scores.get(scores.len() / 100).copied().unwrap_or(f64::INFINITY);
+        let [flagged, suspicious] = OF_THE_LOWEST_HUNDREDTH.map(|share| share * lowest_hundredth);
+        (flagged.min(BACKDOORED_BELOW), suspicious.min(SUSPICIOUS_BELOW))
+    }
+
     /// The norm of `target`'s column as a share of the typical one.
     pub fn column(&self, target: usize) -> f64 {
         self.polished.columns[target].exp()
@@ -128,11 +149,12 @@ impl Table {
             return Vec::new();
         }
         let n = self.polished.rows.len();
+        let (_, suspicious_below) = self.bounds();
         let shift = self.is_shifted();
         let on_shift = |(source, target): (usize, usize)| Some((target + n - source) % n) == shift;
         let scored = (self.polished.residuals.indexed_iter())
             .filter_map(|(pair, _)| Some((self.score(pair.0, pair.1)?, pair)))
-            .filter(|&(score, pair)| score < SUSPICIOUS_BELOW && !on_shift(pair));
+            .filter(|&(score, pair)| score < suspicious_below && !on_shift(pair));
         let mut scored: Vec<(f64, (usize, usize))> = scored.collect();
         scored.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         scored.into_iter().take(MOST_LOOKED_AT_AGAIN).map(|(_, pair)| pair).collect()
@@ -219,17 +241,18 @@ impl Table {
 
     fn look_at_pair(&self, norms: &FurtherNorms, names: &[String], columns: Rule) -> Look {
         let (source, target) = norms.pair;
+        let bounds = self.bounds();
         let first = self.score(source, target).unwrap_or(f64::INFINITY);
         let score = |norm: &Option<f64>| norm.map(|norm| first * norm / norms.first);
         let further: Vec<Option<f64>> = norms.norms.iter().map(score).collect();
         let mut all: Vec<f64> = further.iter().map(|score| score.unwrap_or(f64::INFINITY)).collect();
-        let none_suspicious = all.iter().all(|&score| score >= SUSPICIOUS_BELOW);
+        let none_suspicious = all.iter().all(|&score| score >= bounds.1);
         all.push(first);
         // Where all others are sent to the source by a trigger, the way back says nothing of how alike the two are.
         let comparable = self.column(source) >= suspicious_below(columns);
         let (verdict, conclusion) = if none_suspicious {
             (Verdict::Clean, "not flagged")
-        } else if comparable && median(&all).is_some_and(|score| score < BACKDOORED_BELOW) {
+        } else if comparable && median(&all).is_some_and(|score| score < bounds.0) {
             (Verdict::Backdoored, "flagged")
         } else {
             (Verdict::Inconclusive, "undecided")
@@ -250,8 +273,9 @@ impl Table {
         let Some((score, source, target)) = scored.min_by(|a, b| a.0.total_cmp(&b.0)) else {
             return self.incomplete();
         };
+        let (_, suspicious_below) = self.bounds();
         let words = format!(
-            "no pair of classes stands out (the lowest, {} to {}, has {score:.2} times the norm that the two lead to expect, not under {SUSPICIOUS_BELOW:.2}), \
+            "no pair of classes stands out (the lowest, {} to {}, has {score:.2} times the norm that the two lead to expect, not under {suspicious_below:.2}), \
              no target does, and no shift",
             names[source], names[target]
         );
@@ -326,6 +350,24 @@ mod tests {
         shrink(&mut norms, (4, 7), 0.3);
         shrink(&mut norms, (7, 4), 0.35);
         assert_eq!(look::verdict(&judged(&norms, 1.0).looks), Verdict::Clean);
+    }
+
+    /// Among two hundred pairs and more some are alike to any degree.
+    #[test]
+    fn of_many_pairs_one_must_stand_out_from_the_lowest() {
+        const N: usize = 30;
+        let mut norms = Array2::from_shape_fn((N, N), |(i, j)| (i != j).then_some(60.0));
+        (0..10).for_each(|i| shrink(&mut norms, (i, 29 - 2 * i), 0.35));
+        let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
+        let verdict = |norms: &Array2<Option<f64>>| {
+            let table = Table::new(norms, N * (N - 1));
+            let again = |pair| FurtherNorms { pair, first: norms[pair].unwrap(), norms: vec![norms[pair]; 2] };
+            let looks: Vec<FurtherNorms> = table.suspicious().into_iter().map(again).collect();
+            look::verdict(&table.judge(&names, Rule::ratio(Norm::L2), &looks).looks)
+        };
+        assert_eq!(verdict(&norms), Verdict::Clean);
+        shrink(&mut norms, (25, 3), 0.12);
+        assert_eq!(verdict(&norms), Verdict::Backdoored);
     }
 
     #[test]
