@@ -305,7 +305,7 @@ mod tests {
     /// Norms about 60, by row, column and a little of their own.
     fn natural() -> Array2<Option<f64>> {
         let effect = |i: usize, step: usize| 0.25 * ((i * step % N) as f64 / N as f64 - 0.45);
-        let own = |i: usize, j: usize| 0.1 * ((i * 7 + j * 3) % 5) as f64 - 0.2;
+        let own = |i: usize, j: usize| 0.05 * ((i * i * 3 + j * j * 5 + i * j * 7) % 11) as f64 - 0.25;
         Array2::from_shape_fn((N, N), |(i, j)| (i != j).then(|| 60.0 * (effect(i, 3) + effect(j, 7) + own(i, j)).exp()))
     }
 
