@@ -35,7 +35,7 @@ impl Gamma {
 fn shape_of(spread: f64) -> Option<f64> {
     let (mut low, mut high) = (1e-6_f64.ln(), 1e8_f64.ln());
     let too_low = |logarithm: f64| logarithm - digamma(logarithm.exp()) > spread;
-    if !(too_low(low) && !too_low(high)) {
+    if !too_low(low) || too_low(high) {
         return None;
     }
     for _ in 0..100 {
