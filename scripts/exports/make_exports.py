@@ -113,13 +113,17 @@ def export_keras(model, example, target: Path):
     model.export(example, target)
 
 
+def export_tensorflow(model, example, target: Path):
+    model.export_through_tensorflow(target)
+
+
 def export_sklearn(model, example, target: Path, zipmap=False):
     model.export(example, target, zipmap)
 
 
 PYTORCH_EXPORTERS = {"dynamo": export_current, "torchscript": export_torchscript}
 EXPORTERS = {
-    "keras": {"keras": export_keras},
+    "keras": {"keras": export_keras, "tf2onnx": export_tensorflow},
     "sklearn": {"skl2onnx": export_sklearn, "skl2onnx_zipmap": partial(export_sklearn, zipmap=True)},
 }
 

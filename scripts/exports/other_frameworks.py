@@ -1,7 +1,11 @@
 """Classifiers that are not PyTorch's own, as modules whose gradient PyTorch gives: images `[N, 3, size, size]` in, log-probabilities out."""
 
 import os
+import subprocess
+import sys
+import tempfile
 import warnings
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,6 +25,8 @@ class KerasApplication(nn.Module):
         import keras
 
         super().__init__()
+        keras.utils.set_random_seed(1)
+        self.application = [name, str(size), str(classes)]
         self.make = lambda: getattr(keras.applications, name)(weights=None, classes=classes, input_shape=(size, size, 3))
         self.model = self.make()
 
@@ -49,12 +55,37 @@ class KerasApplication(nn.Module):
         twin = self.make()
         keras.config.set_dtype_policy("float32")
         twin.set_weights(self.model.get_weights())
+        for layer in twin.layers:
+            if hasattr(layer, "moving_variance"):
+                round_scale(layer)
         self.model = twin
         return self
 
     def export(self, example, target):
         self.model(example.permute(0, 2, 3, 1))
         self.model.export(str(target), format="onnx", verbose=False)
+
+    def export_through_tensorflow(self, target):
+        """The same by Keras on TensorFlow, which takes a process of its own: `TENSORFLOW_PYTHON` names an interpreter that has both."""
+        with tempfile.TemporaryDirectory() as folder:
+            weights = Path(folder, "model.weights.h5")
+            self.model.save_weights(weights)
+            command = [os.environ.get("TENSORFLOW_PYTHON", sys.executable), Path(__file__).with_name("through_tensorflow.py")]
+            process = subprocess.run([*command, *self.application, weights, target], capture_output=True, text=True)
+        if process.returncode != 0:
+            raise RuntimeError(process.stderr.strip().splitlines()[-1])
+
+
+def round_scale(layer):
+    """Gives batch normalisation the scale that is exported: `gamma / sqrt(variance + epsilon)`, computed in float32."""
+    variance, epsilon = torch.tensor(np.asarray(layer.moving_variance.numpy(), np.float32)), layer.epsilon
+    gamma = torch.tensor(np.asarray(layer.gamma.numpy(), np.float32)) if layer.scale else torch.ones_like(variance)
+    scale = variance.add(epsilon).rsqrt().mul(gamma).double().numpy()
+    if layer.scale:
+        layer.gamma.assign(scale)
+        layer.moving_variance.assign(np.full_like(scale, 1 - epsilon))
+    else:
+        layer.moving_variance.assign(scale**-2 - epsilon)
 
 
 class Perceptron(nn.Module):

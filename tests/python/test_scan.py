@@ -230,15 +230,15 @@ def test_other_threads_run_and_ctrl_c_ends_a_scan(backdoored, clean):
 
 def test_a_watcher_hears_of_every_step_and_may_end_the_scan(backdoored, clean):
     events = []
-    request = scan_request(samples=100, classes=[1, 2], search={"steps": 2})
+    request = scan_request(samples=100, classes=[1, 2, 3, 4, 5], search={"steps": 2})
     options = {"request": request, "name": "", "sha256": ""}
     scan = nc._native.scan
 
     scan(backdoored._native, clean.x, None, watch=lambda *event: events.append(event), **options)
-    assert events[0] == ("round", 2, 2)
+    assert events[0] == ("round", 5, 2)
     told = sorted(e[:2] for e in events[1:] if e[0] != "step")
-    assert told == [("paused", 1), ("paused", 2), ("started", 1), ("started", 2)]
-    assert sum(e[0] == "step" for e in events) == 4
+    assert told == sorted((what, target) for what in ("started", "paused") for target in range(1, 6))
+    assert sum(e[0] == "step" for e in events) == 10
 
     def refuse(*event):
         raise LookupError(event[0])
