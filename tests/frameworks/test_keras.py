@@ -29,8 +29,7 @@ def test_repaired_weights_find_their_way_back(trained_keras, digits, measure):
     net = trained_keras
     accuracy, success = measure(predict_with(net))
     assert accuracy > 0.9 and success > 0.95
-    options = {"value_range": (0, 1), "epochs": 20, "learning_rate": 2e-3}
-    repair = nc.mitigate(net, digits.x, digits.y, method=["unlearning", "filtering"], **options)
+    repair = nc.mitigate(net, digits.x, digits.y, method=["unlearning", "filtering"], value_range=(0, 1))
     assert measure(predict_with(net)) == (accuracy, success)
     repair.load_into(net)
     assert np.allclose(predict_with(net)(digits.x), repair.classifier.predict(digits.x), atol=1e-4)

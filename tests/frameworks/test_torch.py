@@ -66,8 +66,7 @@ def test_repaired_weights_find_their_way_back(trained_torch, digits, measure, me
     x = channels_first(digits.x)
     classifier = nc.Classifier(net, value_range=(0, 1), input_shape=(1, 24, 24))
     scan = nc.scan(classifier, x, digits.y)
-    options = {"epochs": 20, "learning_rate": 2e-3} if method == "unlearning" else {}
-    repair = nc.mitigate(classifier, x, digits.y, scan, method=method, max_accuracy_drop=None, **options)
+    repair = nc.mitigate(classifier, x, digits.y, scan, method=method, max_accuracy_drop=None)
     assert measure(predict_with(net)) == (accuracy, success)
     net.train()
     repair.load_into(net)
