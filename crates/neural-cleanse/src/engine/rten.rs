@@ -37,7 +37,7 @@ impl Engine for Rten {
 
     fn with_provider(&self, provider: Provider) -> Result<Arc<dyn Engine>, EngineError> {
         match provider {
-            Provider::Cpu => Ok(Arc::new(self.clone())),
+            Provider::Cpu => Ok(Arc::new(*self)),
             _ => Err(EngineError::Provider { engine: NAME, provider }),
         }
     }
