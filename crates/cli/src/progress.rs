@@ -94,15 +94,9 @@ impl Progress {
     fn takes_too_long(&self, class: usize, look: u64) -> bool {
         // Pairs and margins have no time of their own, but share that of the scan.
         let began = self.began.lock().unwrap_or_else(PoisonError::into_inner).get(&(class, look)).copied();
-        let began = began.or_else(|| Some(Instant::now()));
-        let overrun = self.time.as_ref().zip(began).and_then(|(time, began)| time.overrun(class, began));
-        match overrun {
-            Some(words) => {
-                let _ = self.overrun.set(words);
-                true
-            }
-            None => false,
-        }
+        let since = began.unwrap_or_else(Instant::now);
+        let overrun = self.time.as_ref().and_then(|time| time.overrun(class, since));
+        overrun.map(|words| self.overrun.set(words)).is_some()
     }
 }
 

@@ -66,7 +66,7 @@ pub fn scan_in_mode(
             let plan = Plan::new(classifier, samples, options)?;
             Ok(Scan { clean_accuracy: plan.clean_accuracy, ..margins_alone(classifier, options, observer)? })
         }
-        Mode::Thorough => thorough(&Plan::new(classifier, samples, options)?, samples, observer),
+        Mode::Thorough => thorough(&Plan::new(classifier, samples, options)?, observer),
     }
 }
 
@@ -121,9 +121,9 @@ fn of_looks(mode: Mode, looks: Vec<Look>, options: &ScanOptions) -> Scan {
 }
 
 /// Margins, then targets, then pairs.
-fn thorough(plan: &Plan<'_>, samples: &Samples, observer: &dyn Observer) -> Result<Scan> {
+fn thorough(plan: &Plan<'_>, observer: &dyn Observer) -> Result<Scan> {
     let margins = margin::scan(plan.classifier, plan.options.config.seed, observer)?;
-    let targets = scan(plan.classifier, samples, plan.options, observer)?;
+    let targets = plan.search(observer)?;
     let pairs = pairs::scan(plan, observer)?;
 
     let mut attacks = [&targets.attacks[..], &pairs.attacks[..]].concat();

@@ -1,6 +1,7 @@
 //! The whole defence for one model: invert a trigger for every class, compare their sizes, decide.
 
-use std::ops::ControlFlow;
+mod observer;
+mod survey;
 
 use crate::attack::Attack;
 use crate::classifier::Classifier;
@@ -11,14 +12,17 @@ use crate::elimination;
 use crate::engine_check;
 use crate::error::{Error, Result};
 use crate::few_classes;
-use crate::inversion::{Config, Inversion, Norm, Step};
+use crate::inversion::{Config, Inversion, Norm};
 use crate::look::Look;
 use crate::margin::MarginScan;
 use crate::mode::Mode;
 use crate::pairs::PairScan;
-use crate::searches::{Contender, Searches};
-use crate::store::Store;
-use crate::trigger::{Backdoor, Trigger};
+use crate::searches::Searches;
+use crate::trigger::Backdoor;
+
+pub use observer::Observer;
+use survey::{FURTHER_LOOKS, Finished, size, statistic};
+pub use survey::{Job, Survey};
 
 /// What to scan for.
 #[derive(Debug, Clone, PartialEq)]
@@ -143,61 +147,11 @@ impl Scan {
     }
 }
 
-/// Is told how a scan gets on. Calls come from several threads.
-pub trait Observer: Sync {
-    /// A round begins: so many classes are taken to this step.
-    fn round_started(&self, _classes: usize, _steps: usize) {}
-
-    /// Where searches are kept each time they pause, and taken up again from what an earlier scan has kept.
-    fn store(&self) -> Option<&Store> {
-        None
-    }
-
-    /// The inversion of a class begins or goes on; `look` is 0, or the number of the further look.
-    fn class_started(&self, _class: usize, _look: u64) {}
-
-    /// A class has taken a step. Breaking off ends the scan with [`Error::Interrupted`].
-    fn step(&self, _class: usize, _look: u64, _step: &Step) -> ControlFlow<()> {
-        ControlFlow::Continue(())
-    }
-
-    /// A class has come to the end of the round.
-    fn class_paused(&self, _class: usize, _look: u64) {}
-
-    /// The search for a trigger that sends images of one class to another has taken a step. Breaking off ends the scan.
-    fn pair_step(&self, _source: usize, target: usize, step: &Step) -> ControlFlow<()> {
-        self.step(target, 0, step)
-    }
-
-    /// Such a search has come to the end of the round.
-    fn pair_paused(&self, _source: usize, _target: usize) {}
-
-    /// A step towards the largest margin of a class begins. Breaking off ends the scan.
-    fn margin_step(&self, _class: usize) -> ControlFlow<()> {
-        ControlFlow::Continue(())
-    }
-}
-
-/// Watches nothing.
-impl Observer for () {}
-
-/// How many further inversions a suspicious class is given.
-const FURTHER_LOOKS: u64 = 2;
-
 /// With fewer samples than this, all are worked on and none held out.
 const FEWEST_TO_HOLD_OUT: usize = 64;
 
 /// The part of the samples that is held out to measure the attack success rates.
 pub const HELD_OUT_PART: usize = 5;
-
-/// One inversion that a scan asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Job {
-    /// The class to invert.
-    pub class: usize,
-    /// 0, or the number of a further look at the class.
-    pub look: u64,
-}
 
 /// Scans `classifier` with clean `samples`.
 ///
@@ -232,16 +186,7 @@ pub fn scan(
     options: &ScanOptions,
     observer: &dyn Observer,
 ) -> Result<Scan> {
-    let plan = Plan::new(classifier, samples, options)?;
-    let jobs = plan.first_jobs();
-    let mut searches = Searches::new(classifier, &plan.working, &options.config, observer, jobs.len())?;
-    let survey = if options.drops_classes(classifier, jobs.len()) {
-        elimination::race(&mut searches, &jobs, &options.config)?
-    } else {
-        Survey::of_all(searches.finish(&jobs)?)
-    };
-    let further = searches.finish(&survey.further_jobs(options))?;
-    plan.conclude(survey, further)
+    Plan::new(classifier, samples, options)?.search(observer)
 }
 
 /// Does `jobs` of a scan, wherever the others are done: what comes of a job depends on nothing but the job. The results
@@ -299,6 +244,23 @@ impl<'a> Plan<'a> {
             unseen: unseen.map(|unseen| CleanSet::new(classifier, unseen)).transpose()?,
             classes: classes_to_scan(classifier, options)?,
         })
+    }
+
+    /// Goes through the whole scan in this process.
+    ///
+    /// # Errors
+    /// If the engine fails, the model gives numbers that are not finite, or the observer breaks off.
+    pub(crate) fn search(&self, observer: &dyn Observer) -> Result<Scan> {
+        let Plan { classifier, options, .. } = *self;
+        let jobs = self.first_jobs();
+        let mut searches = Searches::new(classifier, &self.working, &options.config, observer, jobs.len())?;
+        let survey = if options.drops_classes(classifier, jobs.len()) {
+            elimination::race(&mut searches, &jobs, &options.config)?
+        } else {
+            Survey::of_all(searches.finish(&jobs)?)
+        };
+        let further = searches.finish(&survey.further_jobs(options))?;
+        self.conclude(survey, further)
     }
 
     /// The inversions to begin with: one for each class, in ascending order.
@@ -390,81 +352,6 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// What came of the first inversion of every class.
-pub struct Survey {
-    /// In the order of the classes.
-    finished: Vec<Finished>,
-    dropped: Vec<DroppedClass>,
-    /// The norms that stand for those of all classes; `None` is those of the finished ones.
-    typical: Option<Vec<Option<f64>>>,
-}
-
-struct Finished {
-    inversion: Inversion,
-    gradient_samples: u64,
-}
-
-impl Survey {
-    /// Of `inversions` of all classes, in ascending order: none was dropped.
-    pub fn of_all(inversions: Vec<Inversion>) -> Self {
-        let finished = |inversion: Inversion| Finished { gradient_samples: inversion.gradient_samples, inversion };
-        Survey { finished: inversions.into_iter().map(finished).collect(), dropped: Vec::new(), typical: None }
-    }
-
-    /// Of `contenders` after a race, in the order of the classes; `typical` are the norms that stand for those of all.
-    pub(crate) fn of_race(contenders: Vec<Contender>, typical: Vec<Option<f64>>) -> Self {
-        let (mut finished, mut dropped) = (Vec::new(), Vec::new());
-        for contender in contenders {
-            let (norm_l1, gradient_samples) = (contender.norm(), contender.gradient_samples);
-            match contender.inversion {
-                Some(inversion) => finished.push(Finished { inversion, gradient_samples }),
-                None => dropped.push(DroppedClass {
-                    target_class: contender.class,
-                    steps: contender.steps,
-                    gradient_samples,
-                    norm_l1,
-                }),
-            }
-        }
-        Survey { finished, dropped, typical: Some(typical) }
-    }
-
-    /// The further looks that the suspicious classes are given under `options`.
-    pub fn further_jobs(&self, options: &ScanOptions) -> Vec<Job> {
-        let suspects = self.suspicious(&self.statistics(options.config.norm), options.rule());
-        let looks = |i: usize| (1..=FURTHER_LOOKS).map(move |look| Job { class: self.class(i), look });
-        suspects.into_iter().flat_map(looks).collect()
-    }
-
-    /// Whether there are so few classes that a rule of their own judges them.
-    fn is_of_few(&self) -> bool {
-        few_classes::applies(self.finished.len() + self.dropped.len())
-    }
-
-    /// The positions of the classes that call for further looks.
-    fn suspicious(&self, statistics: &Statistics, rule: Rule) -> Vec<usize> {
-        if self.is_of_few() { (0..self.finished.len()).collect() } else { detection::suspicious(statistics, rule) }
-    }
-
-    fn class(&self, position: usize) -> usize {
-        self.finished[position].inversion.target_class
-    }
-
-    fn norms(&self, norm: Norm) -> Vec<Option<f64>> {
-        self.finished.iter().map(|class| statistic(norm, &class.inversion)).collect()
-    }
-
-    fn statistics(&self, norm: Norm) -> Statistics {
-        let norms = self.norms(norm);
-        Statistics::among(&norms, self.typical.as_deref().unwrap_or(&norms))
-    }
-
-    fn gradient_samples(&self) -> u64 {
-        let finished = self.finished.iter().map(|class| class.gradient_samples);
-        finished.chain(self.dropped.iter().map(|class| class.gradient_samples)).sum()
-    }
-}
-
 /// For each class its statistic in the first look and in the further ones, as shares of the image's size.
 fn shares_of_image(classifier: &Classifier, first: &[Option<f64>], further: &[Option<f64>]) -> Vec<Vec<Option<f64>>> {
     let [_, height, width] = classifier.image_shape();
@@ -530,17 +417,6 @@ fn classes_to_scan(classifier: &Classifier, options: &ScanOptions) -> Result<Vec
 pub(crate) fn class_label(classifier: &Classifier, class: usize) -> String {
     let name = &classifier.class_names()[class];
     if *name == class.to_string() { name.clone() } else { format!("{class} ({name})") }
-}
-
-fn size(norm: Norm, trigger: &Trigger) -> f64 {
-    match norm {
-        Norm::L1 | Norm::L2 => trigger.norm_l1(),
-        Norm::Inf => trigger.norm_inf(),
-    }
-}
-
-fn statistic(norm: Norm, inversion: &Inversion) -> Option<f64> {
-    inversion.converged.then(|| size(norm, &inversion.trigger))
 }
 
 #[cfg(test)]

@@ -1,0 +1,104 @@
+use super::{DroppedClass, ScanOptions};
+use crate::detection::{self, Rule, Statistics};
+use crate::few_classes;
+use crate::inversion::{Inversion, Norm};
+use crate::searches::Contender;
+use crate::trigger::Trigger;
+
+/// How many further inversions a suspicious class is given.
+pub(super) const FURTHER_LOOKS: u64 = 2;
+
+/// One inversion that a scan asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Job {
+    /// The class to invert.
+    pub class: usize,
+    /// 0, or the number of a further look at the class.
+    pub look: u64,
+}
+
+/// What came of the first inversion of every class.
+pub struct Survey {
+    /// In the order of the classes.
+    pub(super) finished: Vec<Finished>,
+    pub(super) dropped: Vec<DroppedClass>,
+    /// The norms that stand for those of all classes; `None` is those of the finished ones.
+    typical: Option<Vec<Option<f64>>>,
+}
+
+pub(super) struct Finished {
+    pub inversion: Inversion,
+    pub gradient_samples: u64,
+}
+
+impl Survey {
+    /// Of `inversions` of all classes, in ascending order: none was dropped.
+    pub fn of_all(inversions: Vec<Inversion>) -> Self {
+        let finished = |inversion: Inversion| Finished { gradient_samples: inversion.gradient_samples, inversion };
+        Survey { finished: inversions.into_iter().map(finished).collect(), dropped: Vec::new(), typical: None }
+    }
+
+    /// Of `contenders` after a race, in the order of the classes; `typical` are the norms that stand for those of all.
+    pub(crate) fn of_race(contenders: Vec<Contender>, typical: Vec<Option<f64>>) -> Self {
+        let (mut finished, mut dropped) = (Vec::new(), Vec::new());
+        for contender in contenders {
+            let (norm_l1, gradient_samples) = (contender.norm(), contender.gradient_samples);
+            match contender.inversion {
+                Some(inversion) => finished.push(Finished { inversion, gradient_samples }),
+                None => dropped.push(DroppedClass {
+                    target_class: contender.class,
+                    steps: contender.steps,
+                    gradient_samples,
+                    norm_l1,
+                }),
+            }
+        }
+        Survey { finished, dropped, typical: Some(typical) }
+    }
+
+    /// The further looks that the suspicious classes are given under `options`.
+    pub fn further_jobs(&self, options: &ScanOptions) -> Vec<Job> {
+        let suspects = self.suspicious(&self.statistics(options.config.norm), options.rule());
+        let looks = |i: usize| (1..=FURTHER_LOOKS).map(move |look| Job { class: self.class(i), look });
+        suspects.into_iter().flat_map(looks).collect()
+    }
+
+    /// Whether there are so few classes that a rule of their own judges them.
+    pub(super) fn is_of_few(&self) -> bool {
+        few_classes::applies(self.finished.len() + self.dropped.len())
+    }
+
+    /// The positions of the classes that call for further looks.
+    pub(super) fn suspicious(&self, statistics: &Statistics, rule: Rule) -> Vec<usize> {
+        if self.is_of_few() { (0..self.finished.len()).collect() } else { detection::suspicious(statistics, rule) }
+    }
+
+    pub(super) fn class(&self, position: usize) -> usize {
+        self.finished[position].inversion.target_class
+    }
+
+    pub(super) fn norms(&self, norm: Norm) -> Vec<Option<f64>> {
+        self.finished.iter().map(|class| statistic(norm, &class.inversion)).collect()
+    }
+
+    pub(super) fn statistics(&self, norm: Norm) -> Statistics {
+        let norms = self.norms(norm);
+        Statistics::among(&norms, self.typical.as_deref().unwrap_or(&norms))
+    }
+
+    pub(super) fn gradient_samples(&self) -> u64 {
+        let finished = self.finished.iter().map(|class| class.gradient_samples);
+        finished.chain(self.dropped.iter().map(|class| class.gradient_samples)).sum()
+    }
+}
+
+pub(super) fn size(norm: Norm, trigger: &Trigger) -> f64 {
+    match norm {
+        Norm::L1 | Norm::L2 => trigger.norm_l1(),
+        Norm::Inf => trigger.norm_inf(),
+    }
+}
+
+pub(super) fn statistic(norm: Norm, inversion: &Inversion) -> Option<f64> {
+    inversion.converged.then(|| size(norm, &inversion.trigger))
+}
