@@ -8,15 +8,18 @@ use std::sync::{Mutex, PoisonError};
 static LAST: Mutex<Option<String>> = Mutex::new(None);
 
 /// Runs `work`; a panic in it is an error that says where it was. Panics that a library catches are for it to report, and
-/// are only seen with `--verbose`.
+/// are only seen with `--verbose`. Afterwards panics are reported as they were before: the process may not be ours.
 pub fn caught<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let former = panic::take_hook();
     panic::set_hook(Box::new(|info| {
         let place = info.location().map_or_else(String::new, |location| format!(" at {location}"));
         let words = format!("{}{place}", words(info.payload()));
         tracing::debug!("panic: {words}");
         *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Some(words);
     }));
-    panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
+    let outcome = panic::catch_unwind(AssertUnwindSafe(work));
+    panic::set_hook(former);
+    outcome.unwrap_or_else(|payload| {
         let last = LAST.lock().unwrap_or_else(PoisonError::into_inner).take();
         let what = last.unwrap_or_else(|| words(&*payload).to_owned());
         Err(anyhow::anyhow!("internal error: {what}; this is a bug of neural-cleanse, please report it with the model"))
