@@ -206,7 +206,7 @@ pub fn run(arguments: &ScanArguments, invocation: &Invocation) -> anyhow::Result
     };
     // Without samples there is nothing that takes long enough to be kept.
     let store = match &samples {
-        Some(samples) => Some(arguments.store(&out, &Fingerprint::new(&classifier, samples, &options)?)?),
+        Some(samples) => Some(arguments.store(&out, &Fingerprint::new(mode, &classifier, samples, &options)?)?),
         None => None,
     };
     let progress = Progress::new(Interrupt::install()?, store, Some(time))?;
@@ -343,8 +343,16 @@ impl DetectionArguments {
 }
 
 fn say_how_to_go_on(why: &str, store: Option<&Store>, out: &Path) {
-    let kept = table::count(store.map_or(0, Store::kept), "search is", "searches are");
-    tracing::error!("{why}; {kept} kept in {}: the same command goes on from there", out.join("state").display());
+    match store.map_or(0, Store::kept) {
+        0 => tracing::error!("{why}; nothing was finished that could be kept: the same command begins anew"),
+        kept => {
+            let kept = table::count(kept, "search is", "searches are");
+            tracing::error!(
+                "{why}; {kept} kept in {}: the same command goes on from there",
+                out.join("state").display()
+            );
+        }
+    }
 }
 
 /// The trigger of each class and of each pair that belongs to an attack, as arrays and pictures.

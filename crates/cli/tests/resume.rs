@@ -122,7 +122,12 @@ fn an_interrupted_scan_says_how_to_go_on_and_does() {
 
     let other = scan(&out, &["--steps", "30", "--exhaustive", "--seed", "5"]).output().unwrap();
     assert_eq!(other.status.code(), Some(2));
-    assert!(words(&other).contains("which was interrupted (options differ)"), "{}", words(&other));
+    assert!(words(&other).contains("which was interrupted (other options)"), "{}", words(&other));
+    assert_eq!(searches(&out), kept);
+
+    let pairs = scan(&out, &["--steps", "30", "--exhaustive", "--mode", "pairs"]).output().unwrap();
+    assert_eq!(pairs.status.code(), Some(2));
+    assert!(words(&pairs).contains("which was interrupted (other mode)"), "{}", words(&pairs));
     assert_eq!(searches(&out), kept);
 
     let threads = scan(&out, &["--steps", "30", "--exhaustive", "--threads", "1"]).output().unwrap();
@@ -139,7 +144,10 @@ fn a_scan_that_takes_too_long_stops_and_can_go_on() {
         let output = scan(folder.path(), &[option, "0"]).output().unwrap();
         assert_eq!(output.status.code(), Some(2));
         let words = words(&output);
-        assert!(words.contains(what) && words.contains(option) && words.contains("goes on from there"), "{words}");
+        assert!(
+            words.contains(what) && words.contains(option) && words.contains("the same command begins anew"),
+            "{words}"
+        );
         assert!(!folder.path().join("scan.json").exists());
     }
     assert_eq!(scan(folder.path(), &[]).status().unwrap().code(), Some(1));

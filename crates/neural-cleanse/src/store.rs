@@ -13,6 +13,7 @@ use crate::classifier::Classifier;
 use crate::data::Samples;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::mode::Mode;
 use crate::scan::ScanOptions;
 
 /// All that the result of a scan depends on, part by part. The number of threads is not among it.
@@ -20,11 +21,11 @@ use crate::scan::ScanOptions;
 pub struct Fingerprint(BTreeMap<String, String>);
 
 impl Fingerprint {
-    /// Of the scan of `classifier` with `samples`.
+    /// Of the scan of `classifier` with `samples` in `mode`.
     ///
     /// # Errors
     /// If the model cannot be written as a graph.
-    pub fn new(classifier: &Classifier, samples: &Samples, options: &ScanOptions) -> Result<Self> {
+    pub fn new(mode: Mode, classifier: &Classifier, samples: &Samples, options: &ScanOptions) -> Result<Self> {
         let pixels = samples.images.iter().flat_map(|pixel| pixel.to_le_bytes());
         let labels = samples.labels.iter().flatten().flat_map(|&label| (label as u64).to_le_bytes());
         let (engine, precision) = (classifier.engine(), classifier.precision());
@@ -32,6 +33,7 @@ impl Fingerprint {
             ("version of this program", env!("CARGO_PKG_VERSION").to_owned()),
             ("model or its preprocessing", sha256(classifier.forward_model()?)),
             ("samples", format!("{:?} {}", samples.images.shape(), sha256(pixels.chain(labels)))),
+            ("mode", format!("{mode:?}")),
             ("options", format!("{options:?} {:?}", classifier.value_range())),
             ("engine", format!("{} {} {precision:?}", engine.name(), engine.version())),
         ];
@@ -104,7 +106,7 @@ impl Store {
                 fingerprint.differences(&noted).into_iter().map(str::to_owned).collect::<Vec<_>>()
             });
             return Err(Error::Store(format!(
-                "{} has the searches of another scan, which was interrupted ({} differ): scan into another folder, or let \
+                "{} has the searches of another scan, which was interrupted (other {}): scan into another folder, or let \
                  them go (--restart)",
                 self.folder.display(),
                 differences.join(", ")
