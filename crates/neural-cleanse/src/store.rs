@@ -169,7 +169,7 @@ mod tests {
         drop(store);
 
         let error = Store::open(&path, &fingerprint("b"), false).unwrap_err().to_string();
-        assert!(error.contains("another scan, which was interrupted (options differ)"), "{error}");
+        assert!(error.contains("another scan, which was interrupted (other options)"), "{error}");
         let store = Store::open(&path, &fingerprint("a"), false).unwrap();
         assert_eq!((store.kept(), store.load(3, 0)), (1, Some(vec![1.5, f64::INFINITY])));
         assert_eq!(store.load::<Vec<f64>>(3, 1), None);
