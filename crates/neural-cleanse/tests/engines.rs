@@ -188,6 +188,42 @@ fn gradients_through_square_weights_are_right() {
     }
 }
 
+/// As many filters as channels: the same for convolutions, whose transpose takes the same weights.
+#[test]
+fn gradients_through_square_convolutions_are_right() {
+    const CHANNELS: usize = 16;
+    for (op, kernel, stride) in [("Conv", 1, 2), ("Conv", 3, 2), ("ConvTranspose", 1, 2), ("ConvTranspose", 3, 2)] {
+        let mut graph = Graph::new();
+        let shape = [8, CHANNELS, 14, 14];
+        graph.add_input("x", ValueType::new(ElementType::F32, shape)).expect("an input");
+        let weights =
+            (0..CHANNELS * CHANNELS * kernel * kernel).map(|i| ((i * 7919 + i * i * 31) % 97) as f64 / 97.0 - 0.5);
+        let weights =
+            Tensor::floats(ElementType::F32, [CHANNELS, CHANNELS, kernel, kernel], &weights.collect::<Vec<_>>());
+        graph.add_initializer("w", weights).expect("weights");
+        let sides = |value: i64| vec![value; 2];
+        let attributes = [("kernel_shape", sides(kernel as i64)), ("strides", sides(stride))];
+        let y = graph.apply(op, &["x", "w"], attributes).expect("a convolution");
+        let square = graph.apply("Mul", &[&y, &y], ()).expect("a square");
+        graph.set_outputs(&[&square]).expect("an output");
+        let gradients = differentiate(&graph, &[&square], &["x"]).expect("gradients");
+        let model = gradients.graph.to_model_bytes("square").expect("a model");
+
+        let x =
+            ArrayD::from_shape_fn(&shape[..], |i| ((i[0] * 5 + i[1] * 3 + i[2] * 7 + i[3] * 11) % 13) as f32 / 13.0);
+        let gradient = |engine: &dyn Engine| {
+            let found = compile(engine, &model, 1).run(&[("x", x.view())], &[&gradients.names[0]]);
+            found.expect("a run").remove(0)
+        };
+        let expected = gradient(&Rten);
+        let length = expected.mapv(|v| v * v).sum().sqrt();
+        for engine in engines() {
+            let distance = (&gradient(engine.as_ref()) - &expected).mapv(|v| v * v).sum().sqrt();
+            assert!(distance < 1e-5 * length, "{}, {op} {kernel}x{kernel}: {distance} of {length}", engine.name());
+        }
+    }
+}
+
 #[test]
 fn sessions_run_side_by_side() {
     for engine in engines() {

@@ -33,7 +33,17 @@ fn input_cotangent(p: &mut Pullback, g: &str, weights: &str, window: &Window, gr
             return Ok(dx);
         }
     }
-    scattered(p, g, weights, window, group)
+    let weights = of_its_own(p, weights);
+    scattered(p, g, &weights, window, group)
+}
+
+/// `weights`, under another name if they are a constant: OpenVINO 2026.4 keeps them packed for one of the two kinds of
+/// convolution that share a constant, and where channels and filters are as many takes that for the other kind, too.
+fn of_its_own(p: &mut Pullback, weights: &str) -> String {
+    match p.constant_value(weights) {
+        Some(constant) => p.constant(constant),
+        None => weights.to_owned(),
+    }
 }
 
 /// Input `[N, C, ...]`, weights `[C, M / group, ...]`, bias `[M]`.
@@ -43,7 +53,8 @@ pub(super) fn conv_transpose(p: &mut Pullback) -> Result<()> {
     let group = group(p, weights)?;
     if p.needs(0) {
         let attributes = attributes(&window, &window.pads_end, group);
-        let gathered = p.apply("Conv", &[g, weights], attributes)?;
+        let weights = of_its_own(p, weights);
+        let gathered = p.apply("Conv", &[g, &weights], attributes)?;
         // Output padding of a stride or more leaves room for windows that the input does not have.
         let shape = p.shape(x)?;
         let dx = p.cropped(&gathered, &vec![0; shape.len()], &shape)?;

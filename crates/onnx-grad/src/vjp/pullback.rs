@@ -111,7 +111,7 @@ impl<'a> Pullback<'a> {
     }
 
     /// Adds a constant.
-    pub(crate) fn constant(&mut self, tensor: Tensor) -> String {
+    pub(crate) fn constant(&mut self, tensor: impl Into<Arc<Tensor>>) -> String {
         self.graph.constant(tensor)
     }
 
