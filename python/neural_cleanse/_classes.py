@@ -17,8 +17,10 @@ class ClassScan:
     """Whether a trigger was found. The other figures of a class without one are those of its last step."""
     norm_l1: float
     norm_inf: float
+    opacity: float
+    """Sum of squares of the mask ÷ its sum: 1 for an opaque patch, little for a faint overlay."""
     ratio: float | None
-    """The norm as a share of the median."""
+    """The norm as a share of the median, larger where the trigger is fainter than usual."""
     anomaly_index: float | None
     attack_success_rate: float
     steps: int

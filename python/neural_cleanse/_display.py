@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ._scan import Scan
 
-COLUMNS = ("class", "name", "L1 norm", "÷ median", "anomaly index", "ASR", "steps", "state")
+COLUMNS = ("class", "name", "L1 norm", "ratio", "anomaly index", "ASR", "steps", "state")
 
 PANELS = 4
 """How many triggers a figure shows."""
@@ -103,16 +103,23 @@ def _draw_norms(axes: Any, scan: Scan) -> None:
         "tab:red" if c.target_class in flagged else "tab:blue" if c.target_class in sure else "lightgrey"
         for c in classes
     ]
-    axes.bar(positions, [getattr(c, statistic, None) or 0 for c in classes], color=colours)
     median, mad, threshold = scan.report["median"], scan.report["mad"], scan.report["threshold"]
+    by_ratio = scan.report["rule"]["name"] == "ratio"
+
+    def height(c: ClassScan | DroppedClass) -> float:
+        """Give what the rule compares with its bound."""
+        ratio = getattr(c, "ratio", None)
+        return ratio * median if by_ratio and ratio is not None else getattr(c, statistic, None) or 0
+
+    axes.bar(positions, [height(c) for c in classes], color=colours)
     if median is not None:
         axes.axhline(median, color="black", linewidth=1, label="median")
-        bound = threshold * median if scan.report["rule"]["name"] == "ratio" else median - threshold * (mad or 0)
+        bound = threshold * median if by_ratio else median - threshold * (mad or 0)
         axes.axhline(bound, color="tab:red", linewidth=1, linestyle="--", label="flagged below")
         axes.legend()
     if len(classes) <= 50:
         axes.set_xticks(positions, [c.name for c in classes], rotation=90 if len(classes) > 12 else 0)
-    axes.set(xlabel="class", ylabel="largest mask value" if statistic == "norm_inf" else "L1 norm of the mask")
+    axes.set(xlabel="class", ylabel="largest mask value" if statistic == "norm_inf" else "L1 norm of the mask, larger where faint")
     axes.set_title(f"{scan.report['model']['path']}: {scan.verdict}")
 
 

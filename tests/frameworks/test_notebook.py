@@ -28,7 +28,7 @@ def test_a_figure_shows_norms_bound_and_the_smallest_triggers(scan, tmp_path):
     heights = [bar.get_height() for bar in norms.patches]
     assert np.allclose(heights, [figures["norm_l1"] for figures in scan.report["classes"]])
     median, bound = (line.get_ydata()[0] for line in norms.lines)
-    assert bound == pytest.approx(0.45 * median) and [h < bound for h in heights].index(True) == 7
+    assert bound == pytest.approx(0.5 * median) and [h < bound for h in heights].index(True) == 7
     assert len(triggers) == 4 and triggers[0].get_title().startswith("7:")
     figure.savefig(tmp_path / "figure.png")
 

@@ -5,7 +5,7 @@ use neural_cleanse::report::{ClassReport, ClassState, Comparison, MarginsReport,
 /// One line a class: number, name, norm, ratio, anomaly index, attack success rate, steps and state.
 pub fn of_classes(report: &ScanReport) -> Table {
     let mut table = plain();
-    table.set_header(["class", "name", "L1 norm", "÷ median", "anomaly index", "ASR", "steps", "state"]);
+    table.set_header(["class", "name", "L1 norm", "ratio", "anomaly index", "ASR", "steps", "state"]);
     for class in &report.classes {
         let state = match (class.state, class.converged) {
             _ if report.flagged_classes.contains(&class.target_class) => "FLAGGED",
@@ -96,7 +96,7 @@ pub fn of_repair(repair: &Repair, targets: &[usize]) -> Table {
 /// One line a model: verdict, smallest ratio, anomaly index, flagged classes and reason.
 pub fn of_models(summary: &Summary) -> Table {
     let mut table = plain();
-    table.set_header(["model", "verdict", "÷ median", "anomaly index", "flagged", "reason"]);
+    table.set_header(["model", "verdict", "ratio", "anomaly index", "flagged", "reason"]);
     for model in &summary.models {
         let flagged: Vec<String> = model.flagged_classes.iter().map(usize::to_string).collect();
         table.add_row([
@@ -120,7 +120,7 @@ pub fn of_comparison(comparison: &Comparison) -> Table {
         "name",
         "L1 norm: 1st",
         "2nd",
-        "÷ median: 1st",
+        "ratio: 1st",
         "2nd",
         "ASR: 1st",
         "2nd",

@@ -77,6 +77,14 @@ impl Trigger {
         self.mask.iter().map(|&m| f64::from(m)).sum::<f64>() / self.mask.shape()[0] as f64
     }
 
+    /// Σm²/Σm of the mask: its mean opacity, weighed by itself. It is 1 for an opaque patch of any size and of an empty mask, and little for
+    /// a faint overlay. A mask with channels of its own counts the mean of the channels.
+    pub fn opacity(&self) -> f64 {
+        let mask = self.mask.mapv(f64::from).mean_axis(Axis(0)).unwrap_or_default();
+        let sum = mask.sum();
+        if sum > 0.0 { mask.mapv(|m| m * m).sum() / sum } else { 1.0 }
+    }
+
     /// max|mask|: how opaque the trigger is where it is most opaque.
     pub fn norm_inf(&self) -> f64 {
         self.mask.iter().map(|&m| f64::from(m)).fold(0.0, f64::max)

@@ -39,7 +39,7 @@ impl fmt::Display for Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "name", rename_all = "snake_case")]
 pub enum Rule {
-    /// By the share of the median that a class's norm is.
+    /// By the share of the median that a class's norm is, faint triggers counting as larger.
     Ratio {
         /// A class below this share is flagged.
         backdoored_below: f64,
@@ -58,8 +58,9 @@ impl Rule {
     /// are the ones of norm 1: no others were validated.
     pub fn ratio(norm: Norm) -> Self {
         match norm {
-            Norm::L1 | Norm::Inf => Rule::Ratio { backdoored_below: 1.0 / 3.0, suspicious_below: 0.5 },
-            Norm::L2 => Rule::Ratio { backdoored_below: 0.45, suspicious_below: 0.6 },
+            Norm::L1 => Rule::Ratio { backdoored_below: 0.25, suspicious_below: 0.3 },
+            Norm::L2 => Rule::Ratio { backdoored_below: 0.5, suspicious_below: 0.6 },
+            Norm::Inf => Rule::Ratio { backdoored_below: 1.0 / 3.0, suspicious_below: 0.5 },
         }
     }
 
@@ -171,7 +172,8 @@ pub fn judge(statistics: &Statistics, names: &[String], rule: Rule, looks: &[Fur
         match rule {
             Rule::Ratio { backdoored_below, .. } => standing.ratio.is_some_and(|r| r < backdoored_below),
             Rule::Mad { threshold } => {
-                standing.ratio.is_some_and(|r| r < 1.0) && standing.anomaly_index.is_some_and(|index| index > threshold)
+                standing.share.is_some_and(|share| share < 1.0)
+                    && standing.anomaly_index.is_some_and(|index| index > threshold)
             }
         }
     };
@@ -220,25 +222,26 @@ fn weigh(statistics: &Statistics, names: &[String], rule: Rule, look: &FurtherLo
         (Verdict::Inconclusive, "undecided")
     };
     let words = format!(
-        "class {} has a small trigger ({first:.2} of the median), further seeds give {}: {conclusion}",
+        "class {} has a small trigger ({}), further seeds give {}: {conclusion}",
         names[look.position],
+        size_in_words(statistics.standings[look.position]),
         look::listed(&look.ratios)
     );
     Look { further: look.ratios.clone(), ..norm_look(Some(look.position), Some(first), verdict, words) }
 }
 
 fn flagged_sentence(statistics: &Statistics, names: &[String], i: usize, rule: Rule) -> String {
-    let Standing { ratio, anomaly_index } = statistics.standings[i];
-    let ratio = ratio.unwrap_or(f64::NAN);
-    let index = anomaly_index
+    let standing = statistics.standings[i];
+    let size = size_in_words(standing);
+    let index = standing
+        .anomaly_index
         .map_or("no anomaly index, for the norms do not vary".to_owned(), |index| format!("anomaly index {index:.1}"));
     match rule {
-        Rule::Ratio { backdoored_below, .. } => format!(
-            "class {} has a trigger of {ratio:.2} times the median norm, under the bound of {backdoored_below:.2} ({index})",
-            names[i]
-        ),
+        Rule::Ratio { backdoored_below, .. } => {
+            format!("class {} has a trigger of {size}, under the bound of {backdoored_below:.2} ({index})", names[i])
+        }
         Rule::Mad { threshold } => {
-            format!("class {} has {index}, above {threshold}, with {ratio:.2} times the median norm", names[i])
+            format!("class {} has {index}, above {threshold}, with {size}", names[i])
         }
     }
 }
@@ -247,11 +250,10 @@ fn clean_sentence(statistics: &Statistics, names: &[String], rule: Rule) -> Stri
     let Some(i) = statistics.smallest() else {
         return "no class has an exceptionally small trigger".to_owned();
     };
-    let Standing { ratio, anomaly_index } = statistics.standings[i];
-    let ratio = ratio.unwrap_or(f64::NAN);
-    match (rule, anomaly_index) {
+    let size = size_in_words(statistics.standings[i]);
+    match (rule, statistics.standings[i].anomaly_index) {
         (Rule::Ratio { suspicious_below, .. }, _) => format!(
-            "the smallest trigger, of class {}, has {ratio:.2} times the median norm, not under {suspicious_below:.2}",
+            "the smallest trigger, of class {}, has {size}, not under {suspicious_below:.2}",
             names[i]
         ),
         (Rule::Mad { threshold }, Some(index)) => format!(
@@ -260,6 +262,12 @@ fn clean_sentence(statistics: &Statistics, names: &[String], rule: Rule) -> Stri
         ),
         (Rule::Mad { .. }, None) => "more than half of the classes have the same norm (MAD 0), so that no index can be given and none is flagged".to_owned(),
     }
+}
+
+fn size_in_words(Standing { share, ratio, .. }: Standing) -> String {
+    let [share, ratio] = [share, ratio].map(|figure| format!("{:.2}", figure.unwrap_or(f64::NAN)));
+    let faint = if ratio == share { String::new() } else { format!(", which counts as {ratio} because it is faint") };
+    format!("{share} times the median norm{faint}")
 }
 
 fn figures(statistics: &Statistics, names: &[String]) -> String {
@@ -284,6 +292,22 @@ mod tests {
 
     fn converged(norms: &[f64]) -> Vec<Option<f64>> {
         norms.iter().copied().map(Some).collect()
+    }
+
+    #[test]
+    fn a_faint_trigger_counts_as_larger_and_the_reason_says_so() {
+        let norms = converged(&[80.0, 82.0, 75.0, 90.0, 85.0, 70.0, 77.0, 88.0, 79.0, 28.0]);
+        let weighed = |opacity: f64| {
+            let opacities = [vec![Some(0.4); 9], vec![Some(opacity)]].concat();
+            Statistics::of(&norms).weighed(&opacities, &opacities)
+        };
+        let judged = |opacity: f64| judge(&weighed(opacity), &names(10), Rule::ratio(Norm::L2), &[]);
+        let (patch, overlay) = (judged(0.9), judged(0.05));
+        assert_eq!((patch.verdict, patch.flagged), (Verdict::Backdoored, vec![9]));
+        assert!(patch.reason.contains("0.35 times the median norm, under the bound"), "{}", patch.reason);
+        assert_eq!(overlay.verdict, Verdict::Clean);
+        assert!(!overlay.reason.contains("class 9"), "{}", overlay.reason);
+        assert_eq!(suspicious(&weighed(0.15), Rule::ratio(Norm::L2)), [9]);
     }
 
     #[test]

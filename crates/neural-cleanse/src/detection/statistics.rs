@@ -4,6 +4,8 @@
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Standing {
     /// Norm / median; `None` where the class did not converge or the median is 0.
+    pub share: Option<f64>,
+    /// The share, [weighed](Statistics::weighed) by opacity.
     pub ratio: Option<f64>,
     /// |norm − median| / (1.4826·MAD); `None` where the class did not converge or the MAD is 0.
     pub anomaly_index: Option<f64>,
@@ -31,6 +33,8 @@ pub struct Statistics {
     pub converged: usize,
     /// In the order of the norms.
     pub standings: Vec<Standing>,
+    /// The median of the typical opacities that the ratios are weighed by; `None` where they are not.
+    pub opacity: Option<f64>,
 }
 
 /// Makes the MAD of normally distributed numbers their standard deviation.
@@ -51,11 +55,11 @@ impl Statistics {
             self::median(&deviations).map(|mad| CONSISTENCY * mad)
         });
         let standing = |norm: &Option<f64>| {
-            let ratio = norm.zip(median).filter(|(_, median)| *median > 0.0).map(|(norm, median)| norm / median);
+            let share = norm.zip(median).filter(|(_, median)| *median > 0.0).map(|(norm, median)| norm / median);
             let anomaly_index = norm
                 .zip(median.zip(mad).filter(|(_, mad)| *mad > 0.0))
                 .map(|(norm, (median, mad))| (norm - median).abs() / mad);
-            Standing { ratio, anomaly_index }
+            Standing { share, ratio: share, anomaly_index }
         };
         Statistics {
             median,
@@ -63,7 +67,28 @@ impl Statistics {
             classes: typical.len(),
             converged: converged.len(),
             standings: norms.iter().map(standing).collect(),
+            opacity: None,
         }
+    }
+
+    /// The same with ratios that are weighed by the `opacities` of the triggers (see [`Trigger::opacity`](crate::Trigger::opacity)), one for
+    /// each class, `None` where it did not converge: a trigger that is fainter than the median of the `typical` ones counts as √(median / opacity) times as large.
+    ///
+    /// Natural features that a small change imitates come as faint overlays, and a patch is opaque. The weighed norm is that of the
+    /// geometric mean of Σm and the effective area (Σm)²/Σm².
+    pub fn weighed(mut self, opacities: &[Option<f64>], typical: &[Option<f64>]) -> Self {
+        self.opacity = median(&typical.iter().flatten().copied().collect::<Vec<_>>());
+        for (standing, &opacity) in self.standings.iter_mut().zip(opacities) {
+            let weight = weight(self.opacity, opacity);
+            standing.ratio = standing.share.map(|share| share * weight);
+        }
+        self
+    }
+
+    /// The ratio of a further trigger.
+    pub(crate) fn ratio_of(&self, norm: f64, opacity: Option<f64>) -> Option<f64> {
+        let median = self.median.filter(|median| *median > 0.0)?;
+        Some(norm / median * weight(self.opacity, opacity))
     }
 
     /// The class with the smallest norm, of those that converged.
@@ -71,6 +96,11 @@ impl Statistics {
         let ratios = self.standings.iter().enumerate().filter_map(|(i, standing)| Some((i, standing.ratio?)));
         ratios.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(i, _)| i)
     }
+}
+
+/// As how many times as large a trigger of `opacity` counts where `typical` is the usual one.
+fn weight(typical: Option<f64>, opacity: Option<f64>) -> f64 {
+    typical.zip(opacity).map_or(1.0, |(typical, opacity)| (typical / opacity).sqrt().max(1.0))
 }
 
 /// The median of `values`; `None` if there are none.
@@ -96,8 +126,21 @@ mod tests {
         assert_eq!(statistics.mad, Some(1.4826 * 10.0));
         assert_eq!(statistics.standings[0].ratio, Some(0.4));
         assert!((statistics.standings[0].anomaly_index.unwrap() - 15.0 / 14.826).abs() < 1e-12);
-        assert_eq!(statistics.standings[2], Standing { ratio: None, anomaly_index: None });
+        assert_eq!(statistics.standings[2], Standing { share: None, ratio: None, anomaly_index: None });
         assert_eq!(statistics.smallest(), Some(0));
+    }
+
+    #[test]
+    fn faint_triggers_count_as_larger_and_opaque_ones_as_they_are() {
+        let norms = [Some(10.0), Some(20.0), None, Some(20.0), Some(40.0)];
+        let opacities = [Some(0.1), Some(0.4), None, Some(0.4), Some(0.9)];
+        let statistics = Statistics::of(&norms).weighed(&opacities, &opacities);
+        let ratios: Vec<Option<f64>> = statistics.standings.iter().map(|standing| standing.ratio).collect();
+        assert_eq!(ratios, [Some(1.0), Some(1.0), None, Some(1.0), Some(2.0)]);
+        assert_eq!(statistics.standings[0].share, Some(0.5));
+        assert_eq!(statistics.ratio_of(10.0, Some(0.1)), Some(1.0));
+        assert_eq!(statistics.ratio_of(10.0, None), Some(0.5));
+        assert_eq!(Statistics::of(&norms).standings[0].ratio, Some(0.5));
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub struct ScanReport {
     pub flagged_classes: Vec<usize>,
     /// The anomaly index of the class with the smallest trigger; null if no class converged or the MAD is 0.
     pub anomaly_index: Option<f64>,
-    /// The norm of the smallest trigger as a share of the median; null if no class converged.
+    /// The lowest ratio of a class; null if no class converged.
     pub ratio: Option<f64>,
     /// The bound beyond which a class is flagged under `rule`.
     pub threshold: f64,
@@ -90,7 +90,11 @@ pub struct ClassReport {
     pub norm_l1: Option<f64>,
     /// max|mask|; null where the class was dropped.
     pub norm_inf: Option<f64>,
-    /// The norm as a share of the median; null where the class was dropped or did not converge.
+    /// Σm²/Σm of the mask, its mean opacity weighed by itself: 1 for an opaque patch, little for a faint overlay; null where the class was dropped.
+    #[serde(default)]
+    pub opacity: Option<f64>,
+    /// The norm as a share of the median; of a trigger that is fainter than usual, times √(median opacity / opacity). Null where
+    /// the class was dropped or did not converge.
     pub ratio: Option<f64>,
     /// |norm − median| / (1.4826·MAD); null where the class was dropped or did not converge, or the MAD is 0.
     pub anomaly_index: Option<f64>,
@@ -336,6 +340,7 @@ impl ClassReport {
             converged: class.inversion.converged,
             norm_l1: Some(class.norm_l1),
             norm_inf: Some(class.inversion.trigger.norm_inf()),
+            opacity: Some(class.inversion.trigger.opacity()),
             ratio: class.ratio,
             anomaly_index: class.anomaly_index,
             attack_success_rate: Some(class.attack_success_rate),
@@ -353,6 +358,7 @@ impl ClassReport {
             converged: class.norm_l1.is_some(),
             norm_l1: class.norm_l1,
             norm_inf: None,
+            opacity: None,
             ratio: None,
             anomaly_index: None,
             attack_success_rate: None,

@@ -82,7 +82,7 @@ pub struct ScanSummary {
     pub verdict: Verdict,
     /// The anomaly index of the class with the smallest trigger.
     pub anomaly_index: Option<f64>,
-    /// Its norm as a share of the median.
+    /// Its ratio.
     pub ratio: Option<f64>,
     /// The classes that are flagged.
     pub flagged_classes: Vec<usize>,

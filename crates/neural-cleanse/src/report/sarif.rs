@@ -124,7 +124,7 @@ fn finding(class: &ClassReport) -> String {
         escaped(&class.label()),
         part(class.attack_success_rate, &|rate| format!("; success {:.1} %", 100.0 * rate)),
         part(class.norm_l1, &|norm| format!("; L1 norm {norm:.2}")),
-        part(class.ratio, &|ratio| format!("; {ratio:.2} times the median")),
+        part(class.ratio, &|ratio| format!("; ratio {ratio:.2}")),
     )
 }
 

@@ -29,7 +29,7 @@ pub struct ModelSummary {
     pub reason: String,
     /// The classes that are flagged.
     pub flagged_classes: Vec<usize>,
-    /// The norm of the smallest trigger as a share of the median.
+    /// The lowest ratio of a class.
     pub ratio: Option<f64>,
     /// Its anomaly index.
     pub anomaly_index: Option<f64>,

@@ -21,7 +21,7 @@ use crate::searches::Searches;
 use crate::trigger::Backdoor;
 
 pub use observer::Observer;
-use survey::{FURTHER_LOOKS, Finished, size, statistic};
+use survey::{FURTHER_LOOKS, Finished, opacity, size, statistic};
 pub use survey::{Job, Survey};
 
 /// What to scan for.
@@ -70,7 +70,7 @@ pub struct ClassScan {
     pub norm_l1: f64,
     /// What the rule looks at: the L1 norm or, where the maximum norm was optimised, max|mask|.
     pub statistic: f64,
-    /// Statistic / median of the statistics; `None` where the class did not converge.
+    /// Statistic / median of the statistics, [weighed](Statistics::weighed) by opacity; `None` where the class did not converge.
     pub ratio: Option<f64>,
     /// The anomaly index; `None` where the class did not converge or the MAD is 0.
     pub anomaly_index: Option<f64>,
@@ -282,9 +282,9 @@ impl<'a> Plan<'a> {
         let (statistics, rule) = (survey.statistics(norm), options.rule());
         let suspects = survey.suspicious(&statistics, rule);
         let seen_again: Vec<Option<f64>> = further.iter().map(|inversion| statistic(norm, inversion)).collect();
-        let share = |norm: &Option<f64>| norm.zip(statistics.median).map(|(norm, median)| norm / median);
-        let looks: Vec<FurtherLooks> = (suspects.iter().zip(seen_again.chunks(FURTHER_LOOKS as usize)))
-            .map(|(&position, norms)| FurtherLooks { position, ratios: norms.iter().map(share).collect() })
+        let ratio = |inversion: &Inversion| statistics.ratio_of(statistic(norm, inversion)?, opacity(norm, inversion));
+        let looks: Vec<FurtherLooks> = (suspects.iter().zip(further.chunks(FURTHER_LOOKS as usize)))
+            .map(|(&position, looks)| FurtherLooks { position, ratios: looks.iter().map(ratio).collect() })
             .collect();
 
         let classes: Vec<usize> = (0..survey.finished.len()).map(|i| survey.class(i)).collect();

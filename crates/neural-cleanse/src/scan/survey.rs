@@ -22,8 +22,14 @@ pub struct Survey {
     /// In the order of the classes.
     pub(super) finished: Vec<Finished>,
     pub(super) dropped: Vec<DroppedClass>,
-    /// The norms that stand for those of all classes; `None` is those of the finished ones.
-    typical: Option<Vec<Option<f64>>>,
+    /// What stands for all classes; `None` is the finished ones.
+    typical: Option<Typical>,
+}
+
+struct Typical {
+    norms: Vec<Option<f64>>,
+    /// Classes about the median.
+    references: Vec<usize>,
 }
 
 pub(super) struct Finished {
@@ -38,8 +44,10 @@ impl Survey {
         Survey { finished: inversions.into_iter().map(finished).collect(), dropped: Vec::new(), typical: None }
     }
 
-    /// Of `contenders` after a race, in the order of the classes; `typical` are the norms that stand for those of all.
-    pub(crate) fn of_race(contenders: Vec<Contender>, typical: Vec<Option<f64>>) -> Self {
+    /// Of `contenders` after a race, in the order of the classes; `norms` stand for those of all, and the classes at the positions `references` for
+    /// what is typical.
+    pub(crate) fn of_race(contenders: Vec<Contender>, norms: Vec<Option<f64>>, references: &[usize]) -> Self {
+        let typical = Typical { norms, references: references.iter().map(|&i| contenders[i].class).collect() };
         let (mut finished, mut dropped) = (Vec::new(), Vec::new());
         for contender in contenders {
             let (norm_l1, gradient_samples) = (contender.norm(), contender.gradient_samples);
@@ -83,7 +91,15 @@ impl Survey {
 
     pub(super) fn statistics(&self, norm: Norm) -> Statistics {
         let norms = self.norms(norm);
-        Statistics::among(&norms, self.typical.as_deref().unwrap_or(&norms))
+        let opacities: Vec<Option<f64>> = self.finished.iter().map(|class| opacity(norm, &class.inversion)).collect();
+        match &self.typical {
+            None => Statistics::of(&norms).weighed(&opacities, &opacities),
+            Some(Typical { norms: typical, references }) => {
+                let is_reference = |i: &usize| references.is_empty() || references.contains(&self.class(*i));
+                let of_references: Vec<_> = (0..opacities.len()).filter(is_reference).map(|i| opacities[i]).collect();
+                Statistics::among(&norms, typical).weighed(&opacities, &of_references)
+            }
+        }
     }
 
     pub(super) fn gradient_samples(&self) -> u64 {
@@ -97,6 +113,11 @@ pub(super) fn size(norm: Norm, trigger: &Trigger) -> f64 {
         Norm::L1 | Norm::L2 => trigger.norm_l1(),
         Norm::Inf => trigger.norm_inf(),
     }
+}
+
+/// What a trigger's size is weighed by; nothing where it is the opacity itself that was made small.
+pub(super) fn opacity(norm: Norm, inversion: &Inversion) -> Option<f64> {
+    (inversion.converged && norm != Norm::Inf).then(|| inversion.trigger.opacity())
 }
 
 pub(super) fn statistic(norm: Norm, inversion: &Inversion) -> Option<f64> {

@@ -57,9 +57,7 @@ pub struct Band {
 
 impl NormChart {
     pub fn new(report: &ScanReport) -> Self {
-        let of_inf = report.parameters.norm == Norm::Inf;
-        let norm = |class: &ClassReport| if of_inf { class.norm_inf } else { class.norm_l1 }.unwrap_or(0.0);
-        let norms: Vec<f64> = report.classes.iter().map(norm).collect();
+        let norms: Vec<f64> = report.classes.iter().map(|class| weighed_norm(report, class)).collect();
         let converged = report.classes.iter().zip(&norms).filter(|(class, _)| class.converged);
         let largest = converged.map(|(_, &norm)| norm).fold(0.0, f64::max);
         let top = if largest > 0.0 { largest * 1.1 } else { norms.iter().copied().fold(1.0, f64::max) };
@@ -105,6 +103,16 @@ impl NormChart {
             },
         }
     }
+}
+
+/// What the rule compares with its bounds: the norm, larger where the trigger is faint.
+fn weighed_norm(report: &ScanReport, class: &ClassReport) -> f64 {
+    let norm = if report.parameters.norm == Norm::Inf { class.norm_inf } else { class.norm_l1 };
+    let weighed = match report.rule {
+        Rule::Ratio { .. } => class.ratio.zip(report.median).map(|(ratio, median)| ratio * median),
+        Rule::Mad { .. } => None,
+    };
+    weighed.or(norm).unwrap_or(0.0)
 }
 
 /// The norm below which the rule flags a class.

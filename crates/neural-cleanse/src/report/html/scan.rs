@@ -261,7 +261,7 @@ fn summary(class: &ClassReport) -> String {
     let parts = [
         (!class.converged).then(|| "not converged".to_owned()),
         class.norm_l1.map(|norm| format!("norm {norm:.2}")),
-        class.ratio.map(|ratio| format!("{ratio:.2} × median")),
+        class.ratio.map(|ratio| format!("ratio {ratio:.2}")),
         class.attack_success_rate.map(|rate| format!("success {}", percent(rate))),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")
