@@ -68,11 +68,19 @@ pub fn run(invocation: &Invocation) -> Status {
             let _ = usage.print();
             usage.exit_code() as Status
         }
+        // Who reads the output has enough of it, as `head` does.
+        None if is_broken_pipe(&error) => ERROR,
         None => {
             tracing::error!("{error:#}");
             ERROR
         }
     })
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let of_io = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    let of_json = error.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind);
+    of_io.or(of_json) == Some(std::io::ErrorKind::BrokenPipe)
 }
 
 fn attempt(invocation: &Invocation) -> anyhow::Result<Status> {

@@ -372,3 +372,16 @@ fn third_party_models_have_their_verdict() {
         assert_eq!(report["flagged_classes"], serde_json::json!(target.into_iter().collect::<Vec<_>>()), "{file}");
     }
 }
+
+#[test]
+fn a_reader_that_has_enough_is_no_error() {
+    for arguments in [&["schema"][..], &["inspect", "fixtures/fmnist_badnets.onnx"]] {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_neural-cleanse"));
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = command.args(arguments).current_dir(root).stdout(writer).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{arguments:?}");
+    }
+}
