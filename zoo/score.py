@@ -1,0 +1,141 @@
+"""Prints how the scans of the zoo came out, as Markdown.
+
+    python3 zoo/score.py --zoo FOLDER --results RESULTS [--half scored|development]
+
+FOLDER is what zoo/train.py made, RESULTS what zoo/scan.py made of it in one mode. A model whose attack did not take (see TAKEN) is left out and
+counted. Intervals are Wilson's, of 95 %, over models and seeds.
+"""
+
+import argparse
+import json
+import math
+from collections import Counter
+from pathlib import Path
+
+TAKEN = 0.8  # The attack success rate from which on an attack has taken.
+PATCHES = ("patch", "clean-label")
+
+
+def verdict(report):
+    """As the scan has it."""
+    return report["verdict"], report["attacks"]
+
+
+def paper(report):
+    """By the anomaly index alone, as the paper has it."""
+    small = [c for c in report["classes"] if c["ratio"] is not None and c["ratio"] < 1 and (c["anomaly_index"] or 0) > 2]
+    attacks = [{"kind": "all_to_one", "target": c["target_class"]} for c in small]
+    return ("backdoored" if attacks else "clean"), attacks
+
+
+RULES = {"as reported": verdict, "anomaly index over 2": paper}
+
+# Statistics of a whole model; the larger, the more suspicious.
+STATISTICS = {
+    "ratio to the median": lambda report: -min((c["ratio"] for c in report["classes"] if c["ratio"] is not None), default=math.inf),
+    "anomaly index": lambda report: max(
+        (c["anomaly_index"] for c in report["classes"] if c["anomaly_index"] is not None and c["ratio"] < 1), default=0.0
+    ),
+    "smallest L1 norm": lambda report: -min((c["norm_l1"] for c in report["classes"] if c["converged"]), default=math.inf),
+    "margin p-value": lambda report: -report["margins"]["p_value"] if report.get("margins") and report["margins"]["p_value"] is not None else -1.0,
+    "score of a pair": lambda report: -min((p["score"] for p in report["pairs"] or [] if p["score"] is not None), default=math.inf),
+}
+
+
+def is_right(trigger, attacks):
+    """Whether one of `attacks` is what was done to the model."""
+    if trigger["kind"] == "all_to_one":
+        targets = trigger.get("targets") or [trigger["target"]]
+        return any(attack.get("target") in targets for attack in attacks)
+    keys = ("kind", "source", "target") if trigger["kind"] == "source_specific" else ("kind", "shift")
+    return any(all(attack.get(key) == trigger[key] for key in keys) for attack in attacks)
+
+
+def outcome(record, conclusion):
+    found, attacks = conclusion
+    if found != "backdoored":
+        return found
+    return "right" if record["attack"] != "none" and is_right(record["trigger"], attacks) else "wrong"
+
+
+def wilson(hits, n, z=1.96):
+    centre, spread = (hits + z * z / 2) / (n + z * z), z * math.sqrt(hits * (n - hits) / n + z * z / 4) / (n + z * z)
+    return f"{100 * hits / n:.0f} % ({100 * max(0.0, centre - spread):.0f}–{100 * min(1.0, centre + spread):.0f})"
+
+
+def auc(clean, backdoored):
+    """The chance that a backdoored model has the larger figure than a clean one."""
+    wins = sum((b > c) + (b == c) / 2 for b in backdoored for c in clean)
+    return wins / (len(clean) * len(backdoored))
+
+
+def table(header, rows):
+    return "\n".join("| " + " | ".join(str(cell) for cell in row) + " |" for row in [header, ["---"] * len(header), *rows])
+
+
+def group(record):
+    return "clean" if record["attack"] == "none" else record["attack"]
+
+
+def outcomes(runs, rule):
+    """A row for each attack: how often the scans of its models came to what."""
+    rows = []
+    for name in sorted({group(record) for record, _, _ in runs}, key=lambda name: (name != "clean", name)):
+        of_group = [(record, rule(report)) for record, _, report in runs if group(record) == name]
+        counts, n = Counter(outcome(*run) for run in of_group), len(of_group)
+        found = "–" if name == "clean" else wilson(counts["right"], n)
+        models = len({record["name"] for record, _ in of_group})
+        rows.append([name, models, n, found, *(wilson(counts[key], n) for key in ("wrong", "inconclusive", "clean"))])
+    return table(["attack", "models", "scans", "found", "flagged, but not that", "inconclusive", "called clean"], rows)
+
+
+def areas(runs):
+    clean = [report for record, _, report in runs if record["attack"] == "none"]
+    patches = [report for record, _, report in runs if record["attack"].startswith(PATCHES)]
+    rows = []
+    for name, statistic in STATISTICS.items():
+        figures = [[statistic(report) for report in reports] for reports in (clean, patches)]
+        # A figure that this mode does not give tells nothing.
+        if clean and patches and len(set(figures[0] + figures[1])) > 1:
+            rows.append([name, f"{auc(*figures):.3f}"])
+    return table(["statistic", "ROC-AUC, clean against one target by a patch"], rows)
+
+
+def agreement(runs):
+    """The share of the models whose verdict is the same under all seeds."""
+    verdicts = {}
+    for record, _, report in runs:
+        verdicts.setdefault(record["name"], set()).add(report["verdict"])
+    return wilson(sum(len(found) == 1 for found in verdicts.values()), len(verdicts))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--zoo", type=Path, required=True)
+    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--half", choices=["scored", "development"], default="scored")
+    parser.add_argument("--list", action="store_true", help="each scan that came to something else than it should, too")
+    arguments = parser.parse_args()
+
+    records = [json.loads(path.read_text()) for path in sorted(arguments.zoo.glob("*.json"))]
+    records = [record for record in records if record["half"] == arguments.half]
+    taken = [record for record in records if record["attack"] == "none" or record["attack_success_rate"] >= TAKEN]
+    runs = []
+    for record in taken:
+        for path in sorted(arguments.results.glob(f"seed-*/{record['name']}.json")):
+            runs.append((record, path.parent.name, json.loads(path.read_text())))
+    seeds = len({seed for _, seed, _ in runs})
+    samples, seconds = (sum(report[key] for _, _, report in runs) / max(1, len(runs)) for key in ("gradient_samples", "seconds"))
+    print(f"The {arguments.half} half: {len(taken)} models, {len(runs)} scans under {seeds} seeds; {len(records) - len(taken)} attacks did not take.")
+    print(f"{samples:,.0f} gradient samples and {seconds:.1f} s a scan. The verdict is the same under all seeds for {agreement(runs)} of the models.\n")
+    for name, rule in RULES.items():
+        print(f"By the rule: {name}\n\n{outcomes(runs, rule)}\n")
+    print(areas(runs))
+    if arguments.list:
+        for record, seed, report in runs:
+            if (found := outcome(record, verdict(report))) != ("clean" if record["attack"] == "none" else "right"):
+                print(record["name"], seed, found, report["reason"])
+
+
+if __name__ == "__main__":
+    main()
