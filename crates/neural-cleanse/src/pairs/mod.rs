@@ -5,7 +5,7 @@ mod rule;
 use ndarray::Array2;
 
 use crate::attack::Attack;
-use crate::detection::{Rule, Verdict};
+use crate::detection::{Rule, Verdict, median, weight};
 use crate::elimination::expected_norms;
 use crate::error::Result;
 use crate::inversion::{Config, Inversion, Norm};
@@ -23,6 +23,8 @@ pub struct Pair {
     pub target: usize,
     /// Σ|mask| of the smallest trigger; where the pair was dropped, that by then. `None` where there was none.
     pub norm_l1: Option<f64>,
+    /// The [opacity](crate::Trigger::opacity) of the trigger; `None` where the pair was dropped.
+    pub opacity: Option<f64>,
     /// The norm as a share of what source and target lead to expect, in the end; `None` where there was none.
     pub share: Option<f64>,
     /// The share divided by that of the way back, where this is under 1.
@@ -103,7 +105,9 @@ pub(crate) fn scan(plan: &Plan<'_>, observer: &dyn Observer) -> Result<PairScan>
         Rule::Mad { .. } => Rule::ratio(config.norm),
     };
     let mut contenders = contenders(plan);
-    let norms = search(plan, &mut contenders, &config, columns, observer)?;
+    let (norms, references) = search(plan, &mut contenders, &config, columns, observer)?;
+    let typical = typical_opacity(&contenders, &references);
+    let norms = weighed(norms, &contenders, typical);
     let table = Table::new(&norms, contenders.len());
     let suspicious = table.suspicious();
     let mut further: Vec<Contender> = (suspicious.iter())
@@ -117,7 +121,7 @@ pub(crate) fn scan(plan: &Plan<'_>, observer: &dyn Observer) -> Result<PairScan>
         .map(|(&pair, looks)| FurtherNorms {
             pair,
             first: norms[pair].unwrap_or(f64::INFINITY),
-            norms: looks.iter().map(converged_norm).collect(),
+            norms: looks.iter().map(|look| Some(converged_norm(look)? * weight(typical, opacity(look)))).collect(),
         })
         .collect();
     let names: Vec<String> = (0..classifier.classes()).map(|class| class_label(classifier, class)).collect();
@@ -145,18 +149,19 @@ fn contenders(plan: &Plan<'_>) -> Vec<Contender> {
 }
 
 /// Searches as far as the verdict needs it: all pairs for a while, those that stand out to the end, and then what these
-/// are compared with. Gives the norms of all pairs, `[source, target]`.
+/// are compared with. Gives the norms of all pairs, `[source, target]`, and the positions of the pairs that stand for what is usual,
+/// where others were dropped.
 fn search(
     plan: &Plan<'_>,
     contenders: &mut [Contender],
     config: &Config,
     columns: Rule,
     observer: &dyn Observer,
-) -> Result<Array2<Option<f64>>> {
+) -> Result<(Array2<Option<f64>>, Vec<usize>)> {
     let classes = plan.classifier.classes();
     let mut references = Vec::new();
     if contenders.is_empty() {
-        return Ok(norms(contenders, &references, classes));
+        return Ok((norms(contenders, &references, classes), references));
     }
     let mut searches = Searches::new(plan.classifier, &plan.working, config, observer, contenders.len())?;
     if contenders.len() > FEW_PAIRS && is_screened(plan, config) {
@@ -174,7 +179,28 @@ fn search(
         taken_up.iter_mut().for_each(|contender| contender.start_again());
         searches.advance(taken_up, config.steps)?;
     }
-    Ok(norms(contenders, &references, classes))
+    Ok((norms(contenders, &references, classes), references))
+}
+
+/// The median opacity of the triggers of the pairs at `references` or, where none was dropped, of all.
+fn typical_opacity(contenders: &[Contender], references: &[usize]) -> Option<f64> {
+    let is_typical = |i: &usize| references.is_empty() || references.contains(i);
+    let opacities = (0..contenders.len()).filter(is_typical).filter_map(|i| opacity(&contenders[i]));
+    median(&opacities.collect::<Vec<_>>())
+}
+
+/// `norms`, larger where the trigger is fainter than usual, as [those of classes](crate::detection::Statistics::weighed).
+fn weighed(mut norms: Array2<Option<f64>>, contenders: &[Contender], typical: Option<f64>) -> Array2<Option<f64>> {
+    for contender in contenders {
+        let norm = &mut norms[[source(contender), contender.class]];
+        *norm = norm.map(|norm| norm * weight(typical, opacity(contender)));
+    }
+    norms
+}
+
+/// Of a search that was finished and has a trigger.
+fn opacity(contender: &Contender) -> Option<f64> {
+    contender.inversion.as_ref().filter(|inversion| inversion.converged).map(|inversion| inversion.trigger.opacity())
 }
 
 /// Whether pairs are dropped on the way: for the steps and the norms that this was measured for.
@@ -269,6 +295,7 @@ fn pair(
         source,
         target,
         norm_l1: contender.norm(),
+        opacity: opacity(&contender),
         share: table.share(source, target),
         score: table.score(source, target),
         steps: contender.steps,

@@ -120,7 +120,10 @@ pub struct PairReport {
     pub attacked: bool,
     /// Σ|mask| of the smallest trigger; where the pair was dropped, that by then. Null where there was none.
     pub norm_l1: Option<f64>,
-    /// The norm as a share of what source and target lead to expect; null where there was none.
+    /// Σm²/Σm of the mask; null where the pair was dropped.
+    #[serde(default)]
+    pub opacity: Option<f64>,
+    /// The norm, larger where the trigger is fainter than usual, as a share of what source and target lead to expect; null where there was none.
     pub share: Option<f64>,
     /// The share divided by that of the way back, where this is under 1. This is what is judged.
     pub score: Option<f64>,
@@ -308,6 +311,7 @@ impl PairReport {
             target: pair.target,
             attacked: pair.attack_success_rate.is_some(),
             norm_l1: pair.norm_l1,
+            opacity: pair.opacity,
             share: pair.share,
             score: pair.score,
             steps: pair.steps,
