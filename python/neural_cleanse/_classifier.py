@@ -195,13 +195,16 @@ class Classifier:
         return f"<Classifier {self.name}: {channels}×{height}×{width}, {self.classes} classes, {self.engine}>"
 
 
-def classifier_for(model: Any, x: ArrayLike, options: dict[str, Any]) -> Classifier:
+def classifier_for(model: Any, x: ArrayLike | None, options: dict[str, Any]) -> Classifier:
     """Give `model`, which may be a classifier already, as a classifier of images such as `x`."""
     if isinstance(model, Classifier):
         if options:
             raise TypeError(f"{', '.join(options)}: say this when the Classifier is made")
-        _arrays.value_range(x, model.value_range)
+        if x is not None:
+            _arrays.value_range(x, model.value_range)
         return model
+    if x is None:
+        return Classifier(model, **options)
     value_range = _arrays.value_range(x, options.pop("value_range", None))
     sample_shape = _arrays.sample_shape(x, options.get("layout"))
     return Classifier(model, sample_shape=sample_shape, value_range=value_range, **options)

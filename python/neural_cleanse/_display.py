@@ -21,6 +21,8 @@ PANELS = 4
 
 def text(scan: Scan) -> str:
     """Give the table that the command prints."""
+    if not scan.report["classes"]:
+        return "\n".join(_conclusion(scan))
     rows = [COLUMNS, *map(_cells, _all_classes(scan))]
     widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -41,7 +43,7 @@ def _all_classes(scan: Scan) -> list[ClassScan | DroppedClass]:
 
 def _row(scan: Scan, figures: ClassScan | DroppedClass) -> str:
     cells = "".join(f"<td>{_html.escape(cell)}</td>" for cell in _cells(figures))
-    picture = scan._pictures.get(figures.target_class)
+    picture = scan._pictures.get((None, figures.target_class))
     shown = ""
     if picture:
         source = base64.b64encode(picture).decode()

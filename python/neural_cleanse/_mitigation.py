@@ -249,5 +249,16 @@ def _backdoors(scan: Scan | Mapping[int, Trigger]) -> list[tuple[int, NDArray[np
                 f"the scan flags no class ({scan.verdict}): nothing to repair; give {{class: trigger}} to repair one "
                 "all the same"
             )
-        scan = {target_class: scan.triggers[target_class] for target_class in scan.flagged_classes}
+        return [
+            (target, trigger.mask, trigger.pattern)
+            for target_class in scan.flagged_classes
+            for target, trigger in _leading_to(target_class, scan)
+        ]
     return [(int(target_class), trigger.mask, trigger.pattern) for target_class, trigger in scan.items()]
+
+
+def _leading_to(target_class: int, scan: Scan) -> list[tuple[int, Trigger]]:
+    """Give the trigger for images of all classes or, where that was not searched for, those of the pairs."""
+    if target_class in scan.triggers:
+        return [(target_class, scan.triggers[target_class])]
+    return [(target, trigger) for (_, target), trigger in scan.pair_triggers.items() if target == target_class]

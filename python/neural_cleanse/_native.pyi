@@ -9,7 +9,7 @@ _Watch = Callable[..., object] | None
 _Trigger = tuple[int, NDArray[np.float32], NDArray[np.float32]]
 
 # These are for annotations alone.
-Scanned = tuple[str, list[tuple[int, NDArray[np.float32], NDArray[np.float32], bytes]], str]
+Scanned = tuple[str, list[tuple[int | None, int, NDArray[np.float32], NDArray[np.float32], bytes]], str]
 Inverted = tuple[int, NDArray[np.float32], NDArray[np.float32], bool, str, int]
 
 class Classifier:
@@ -52,7 +52,7 @@ class Filter:
 def check_parameters(*, preset: str, norm: str, parameters: str) -> None: ...
 def scan(
     classifier: Classifier,
-    x: NDArray[Any],
+    x: NDArray[Any] | None,
     y: NDArray[np.int64] | None,
     *,
     request: dict[str, Any],

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     import pandas
 
 
+Way = tuple[int | None, int]
+"""The class of the images, where it is not all others, and the class that they are sent to."""
+
+
 class Scan:
     """The result of a scan.
 
@@ -31,12 +35,21 @@ class Scan:
     """
 
     def __init__(
-        self, report: dict[str, Any], triggers: dict[int, Trigger], pictures: dict[int, bytes], page: str | None
+        self,
+        report: dict[str, Any],
+        triggers: dict[Way, Trigger],
+        pictures: dict[Way, bytes],
+        page: str | None,
     ) -> None:
         self.report = report
         self._triggers = triggers
         self._pictures = pictures
         self._page = page
+
+    @property
+    def mode(self) -> str:
+        """What was looked for: ``"targets"``, ``"pairs"``, ``"margin"`` or ``"thorough"``."""
+        return self.report["mode"]
 
     @property
     def verdict(self) -> str:
@@ -54,6 +67,15 @@ class Scan:
         return self.report["flagged_classes"]
 
     @property
+    def attacks(self) -> list[dict[str, Any]]:
+        """What the backdoors that were found do.
+
+        Each has a ``kind``: ``all_to_one`` with a ``target``, ``source_specific`` with ``source`` and ``target``,
+        ``all_to_all`` with a ``shift``, or ``unknown``.
+        """
+        return self.report["attacks"]
+
+    @property
     def clean_accuracy(self) -> float | None:
         """The share of the samples that are classified as labelled; None without labels."""
         return self.report["clean_accuracy"]
@@ -61,7 +83,14 @@ class Scan:
     @property
     def triggers(self) -> dict[int, Trigger]:
         """The reversed trigger of every class that was finished."""
-        return self._triggers
+        return {target: trigger for (source, target), trigger in self._triggers.items() if source is None}
+
+    @property
+    def pair_triggers(self) -> dict[tuple[int, int], Trigger]:
+        """The reversed trigger of every source and target that an attack concerns, where pairs were looked at."""
+        return {
+            (source, target): trigger for (source, target), trigger in self._triggers.items() if source is not None
+        }
 
     @property
     def classes(self) -> list[ClassScan]:
@@ -71,7 +100,7 @@ class Scan:
             ClassScan(
                 **{name: figures[name] for name in known},
                 flagged=figures["target_class"] in self.flagged_classes,
-                trigger=self._triggers[figures["target_class"]],
+                trigger=self._triggers[None, figures["target_class"]],
             )
             for figures in self.report["classes"]
             if figures["state"] == "finished"
@@ -94,7 +123,7 @@ class Scan:
             {**figures, "flagged": figures["target_class"] in self.flagged_classes}
             for figures in self.report["classes"]
         ]
-        return pandas.DataFrame(rows).set_index("target_class")
+        return pandas.DataFrame(rows, columns=None if rows else ["target_class"]).set_index("target_class")
 
     def plot(self) -> matplotlib.figure.Figure:
         """Draw the norms with the bound below which a class is flagged, and the smallest triggers. Needs matplotlib."""
@@ -112,10 +141,10 @@ class Scan:
         """
         folder = Path(folder)
         (folder / "triggers").mkdir(parents=True, exist_ok=True)
-        for target_class, trigger in self._triggers.items():
-            path = self._path(folder, target_class)
+        for way, trigger in self._triggers.items():
+            path = self._path(folder, way)
             trigger.save(path.with_suffix(".npz"))
-            if picture := self._pictures.get(target_class):
+            if picture := self._pictures.get(way):
                 path.with_suffix(".png").write_bytes(picture)
         if self._page is not None:
             _files.write(folder / "report.html", self._page)
@@ -129,21 +158,24 @@ class Scan:
         folder = Path(folder)
         try:
             report = json.loads((folder / "scan.json").read_text())
-            classes = [figures["target_class"] for figures in report["classes"] if figures["state"] == "finished"]
+            ways: list[Way] = [(None, c["target_class"]) for c in report["classes"] if c["state"] == "finished"]
+            ways += [(pair["source"], pair["target"]) for pair in report["pairs"] or [] if pair["attacked"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise FileError(f"{folder / 'scan.json'} is not the report of a scan: {error}") from error
         page = folder / "report.html"
         scan = cls(report, {}, {}, page.read_text() if page.exists() else None)
-        for target_class in classes:
-            path = scan._path(folder, target_class)
-            scan._triggers[target_class] = Trigger.load(path.with_suffix(".npz"))
+        for way in ways:
+            path = scan._path(folder, way)
+            scan._triggers[way] = Trigger.load(path.with_suffix(".npz"))
             if path.with_suffix(".png").exists():
-                scan._pictures[target_class] = path.with_suffix(".png").read_bytes()
+                scan._pictures[way] = path.with_suffix(".png").read_bytes()
         return scan
 
-    def _path(self, folder: Path, target_class: int) -> Path:
-        last = self.report["classes"][-1]["target_class"]
-        return folder / "triggers" / f"class_{target_class:0{max(3, len(str(last)))}}"
+    def _path(self, folder: Path, way: Way) -> Path:
+        digits = max(3, len(str(self.report["model"]["classes"] - 1)))
+        source, target = way
+        name = f"class_{target:0{digits}}" if source is None else f"pair_{source:0{digits}}_{target:0{digits}}"
+        return folder / "triggers" / name
 
     def __repr__(self) -> str:
         return _display.text(self)
@@ -154,9 +186,10 @@ class Scan:
 
 def scan(
     model: Any,
-    x: ArrayLike,
+    x: ArrayLike | None = None,
     y: ArrayLike | None = None,
     *,
+    mode: str | None = None,
     preset: str = "fast",
     norm: float = 2,
     classes: list[int] | None = None,
@@ -176,10 +209,13 @@ def scan(
     ----------
     model : path, bytes, onnx.ModelProto, torch.nn.Module, keras.Model or Classifier
         The classifier. A model of PyTorch or Keras is exported in memory, in evaluation mode, and left as it was.
-    x : array_like
-        Clean images ``[N, C, H, W]`` or ``[N, H, W, C]``, before the model's preprocessing.
+    x : array_like, optional
+        Clean images ``[N, C, H, W]`` or ``[N, H, W, C]``, before the model's preprocessing. Only margins need none.
     y : array_like, optional
         Their classes ``[N]``, or one-hot rows. Without them the model's own predictions serve.
+    mode : {"targets", "pairs", "margin", "thorough"}, optional
+        What to look for: triggers for each class, the default; for each source and target; margins that are too large,
+        the default without `x`; or all of these.
     preset : {"fast", "seed"}
         Where the parameters of the search come from that are not given: 60 steps of one minibatch of 16, dropping
         classes that can no longer be flagged; or the documented defaults of ``NeuralCleanse``.
@@ -226,11 +262,11 @@ def scan(
     if value_range is not None:
         options["value_range"] = value_range
     classifier = classifier_for(model, x, options)
-    request = scan_request(preset, norm, classes, rule, threshold, samples, seed, force, exhaustive, search)
+    request = scan_request(preset, norm, classes, rule, threshold, samples, seed, force, exhaustive, search, mode)
     with watching(progress, "scan") as watch:
         found = _native.scan(
             classifier._native,
-            classifier.images(x),
+            None if x is None else classifier.images(x),
             _arrays.labels(y),
             request=request,
             name=classifier.name,
@@ -251,9 +287,11 @@ def scan_request(
     force: bool = False,
     exhaustive: bool = False,
     search: dict[str, Any] | None = None,
+    mode: str | None = None,
 ) -> dict[str, Any]:
     """Give what is to be done as the library takes it."""
     return {
+        "mode": mode,
         "preset": preset,
         "norm": norm_name(norm),
         "classes": None if classes is None else [int(target_class) for target_class in classes],
@@ -268,9 +306,10 @@ def scan_request(
 
 def scan_of(found: _native.Scanned) -> Scan:
     """Give what the library found."""
-    report, classes, page = found
-    triggers = {target_class: Trigger(mask, pattern) for target_class, mask, pattern, _ in classes}
-    return Scan(json.loads(report), triggers, {target_class: picture for target_class, _, _, picture in classes}, page)
+    report, ways, page = found
+    triggers = {(source, target): Trigger(mask, pattern) for source, target, mask, pattern, _ in ways}
+    pictures = {(source, target): picture for source, target, _, _, picture in ways}
+    return Scan(json.loads(report), triggers, pictures, page)
 
 
 CLASSIFIER_OPTIONS = (

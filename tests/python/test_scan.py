@@ -54,6 +54,37 @@ def test_a_clean_model_is_clean(clean):
     assert (scan.verdict, scan.flagged_classes) == ("clean", [])
 
 
+def test_pairs_are_found_as_the_command_finds_them(clean, tmp_path):
+    model = FIXTURES / "fmnist_source_specific.onnx"
+    scan = nc.scan(model, clean.x, clean.y, mode="pairs", **PREPROCESSING)
+    assert scan.attacks == [{"kind": "source_specific", "source": 8, "target": 1}]
+    assert (scan.mode, scan.verdict, scan.triggers, list(scan.pair_triggers)) == ("pairs", "backdoored", {}, [(8, 1)])
+    assert "verdict: backdoored" in repr(scan)
+    scan.save(tmp_path / "saved")
+    data = ["--data", FIXTURES / "fashion-mnist-400.npz", *command_options()]
+    done = run("scan", model, *data, "--mode", "pairs", "--out", tmp_path / "command")
+    assert done.returncode == 1, done.stderr
+    for folder in ("saved", "command"):
+        again = nc.Scan.load(tmp_path / folder)
+        assert figures(again) == figures(scan)
+        assert np.array_equal(again.pair_triggers[8, 1].mask, scan.pair_triggers[8, 1].mask)
+        assert (tmp_path / folder / "triggers" / "pair_008_001.png").exists()
+
+    repair = nc.mitigate(model, clean.x, clean.y, scan, epochs=2, max_accuracy_drop=None, **PREPROCESSING)
+    assert repair.report["target_classes"] == [1]
+
+
+def test_without_samples_the_margins_are_looked_at(backdoored, clean):
+    scan = nc.scan(backdoored)
+    assert (scan.mode, scan.report["classes"], scan.triggers) == ("margin", [], {})
+    assert scan.report["margins"] is not None
+    assert nc.scan(backdoored, clean.x, clean.y, mode="margin").report["margins"] == scan.report["margins"]
+    with pytest.raises(nc.Error, match="without clean samples"):
+        nc.scan(backdoored, mode="thorough")
+    with pytest.raises(nc.Error, match="`all` is not a mode"):
+        nc.scan(backdoored, clean.x, clean.y, mode="all")
+
+
 def test_all_forms_of_a_model_give_the_same(backdoored_path, clean):
     data = backdoored_path.read_bytes()
     forms = [backdoored_path, str(backdoored_path), data, onnx.load_from_string(data)]

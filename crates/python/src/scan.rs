@@ -4,8 +4,8 @@ use ndarray::Axis;
 use neural_cleanse::data::Samples;
 use neural_cleanse::inversion::{Objective, Step, invert as invert_class};
 use neural_cleanse::report::{self, Evidence, ScanPage, ScanReport, trigger_png};
-use neural_cleanse::scan::{ClassScan, Job, Plan, Survey, invert_jobs};
-use neural_cleanse::{CleanSet, Config, Inversion, Norm, Rule, Scan, ScanOptions};
+use neural_cleanse::scan::{Job, Plan, Survey, invert_jobs};
+use neural_cleanse::{CleanSet, Config, Inversion, Mode, Norm, Rule, Scan, ScanOptions, Trigger, scan_in_mode};
 use numpy::{IntoPyArray, PyArray3, PyReadonlyArray1, PyReadonlyArray3};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -16,8 +16,8 @@ use crate::classifier::Classifier;
 use crate::errors::{exception, parameter_error};
 use crate::supervision::supervised;
 
-/// A class with mask, pattern and picture of its trigger.
-type Found<'py> = (usize, Bound<'py, PyArray3<f32>>, Bound<'py, PyArray3<f32>>, Bound<'py, PyBytes>);
+/// Source (`None` is all classes) and target with mask, pattern and picture of the trigger.
+type Found<'py> = (Option<usize>, usize, Bound<'py, PyArray3<f32>>, Bound<'py, PyArray3<f32>>, Bound<'py, PyBytes>);
 
 /// `scan.json`, the triggers and `report.html`.
 type Scanned<'py> = (String, Vec<Found<'py>>, String);
@@ -78,6 +78,7 @@ pub fn check_parameters(preset: &str, norm: &str, parameters: &str) -> PyResult<
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub struct Request {
+    mode: Option<String>,
     samples: usize,
     preset: String,
     norm: String,
@@ -90,6 +91,14 @@ pub struct Request {
 }
 
 impl Request {
+    /// The mode that was asked for, or the one that goes with the samples.
+    fn mode(&self, has_samples: bool) -> PyResult<Mode> {
+        match &self.mode {
+            Some(mode) => mode.parse().map_err(parameter_error),
+            None => Ok(if has_samples { Mode::Targets } else { Mode::Margin }),
+        }
+    }
+
     fn options(&self, classifier: &Classifier) -> PyResult<ScanOptions> {
         let norm: Norm = self.norm.parse().map_err(parameter_error)?;
         let config = config(classifier.inner.image_shape(), &self.preset, norm, &self.parameters)?;
@@ -103,14 +112,15 @@ impl Request {
     }
 }
 
-/// Scans `classifier` and gives `scan.json`, the triggers, one for each class that was finished, and `report.html`.
+/// Scans `classifier` and gives `scan.json`, the triggers, one for each class that was finished and each pair that an attack concerns, and
+/// `report.html`. Only margins need no samples.
 #[pyfunction]
 #[pyo3(signature = (classifier, x, y, *, request, name, sha256, watch))]
 #[allow(clippy::too_many_arguments, reason = "they are named, and Python fills them in")]
 pub fn scan<'py>(
     py: Python<'py>,
     classifier: &Classifier,
-    x: &Bound<'py, PyAny>,
+    x: Option<&Bound<'py, PyAny>>,
     y: Option<PyReadonlyArray1<'py, i64>>,
     request: Request,
     name: &str,
@@ -119,10 +129,14 @@ pub fn scan<'py>(
 ) -> PyResult<Scanned<'py>> {
     let started = Instant::now();
     let options = request.options(classifier)?;
-    let clean = request.clean(x, y, &options.config)?;
+    let clean = x.map(|x| request.clean(x, y, &options.config)).transpose()?;
+    let mode = request.mode(clean.is_some())?;
+    if clean.is_none() && mode != Mode::Margin {
+        return Err(parameter_error("without clean samples there is the mode margin alone: give x"));
+    }
     let classifier = &*classifier.inner;
     let result = supervised(py, watch, |supervisor| {
-        let scan = neural_cleanse::scan(classifier, &clean, &options, supervisor)?;
+        let scan = scan_in_mode(mode, classifier, clean.as_ref(), &options, supervisor)?;
         let seconds = started.elapsed().as_secs_f64();
         let report = ScanReport::new(&scan, classifier, &options.config, name, sha256, seconds);
         Illustrated::new(classifier, clean, scan, report)
@@ -202,7 +216,7 @@ pub fn conclude<'py>(
     let result = supervised(py, None, |_| {
         let scan = Plan::new(classifier, &clean, &options)?.conclude(Survey::of_all(first), further)?;
         let report = ScanReport::new(&scan, classifier, &options.config, name, sha256, seconds);
-        Illustrated::new(classifier, clean, scan, report)
+        Illustrated::new(classifier, Some(clean), scan, report)
     })?;
     result.map_err(exception)?.into_python(py)
 }
@@ -228,48 +242,58 @@ pub fn sarif(report: &str) -> PyResult<String> {
     serde_json::to_string_pretty(&report::sarif(&report)).map_err(parameter_error)
 }
 
-/// A scan with its report, and a picture of the trigger of each class that was finished.
+/// The report of a scan, with what it found and a picture of each.
 struct Illustrated {
-    scan: Scan,
     report: ScanReport,
-    pictures: Vec<Vec<u8>>,
+    found: Vec<(Option<usize>, usize, Trigger, Vec<u8>)>,
     page: String,
 }
 
 impl Illustrated {
     fn new(
         classifier: &neural_cleanse::Classifier,
-        clean: Samples,
+        clean: Option<Samples>,
         scan: Scan,
         report: ScanReport,
     ) -> neural_cleanse::Result<Self> {
-        let clean = CleanSet::new(classifier, clean)?;
-        let pictures = scan.classes.iter().map(|class| picture(classifier, &clean, &class.inversion));
-        let pictures = pictures.collect::<neural_cleanse::Result<_>>()?;
-        let evidence = Evidence::gather(&scan, classifier, &clean)?;
+        let (mut found, mut evidence) = (Vec::new(), Vec::new());
+        if let Some(clean) = clean {
+            let clean = CleanSet::new(classifier, clean)?;
+            for (source, target, trigger) in triggers(&scan) {
+                found.push((source, target, trigger.clone(), picture(classifier, &clean, source, target, trigger)?));
+            }
+            evidence = Evidence::gather(&scan, classifier, &clean)?;
+        }
         let page = ScanPage::new(&report, &evidence, classifier.value_range(), "neural_cleanse.scan(…)")?.to_string();
-        Ok(Illustrated { scan, report, pictures, page })
+        Ok(Illustrated { report, found, page })
     }
 
     fn into_python(self, py: Python<'_>) -> PyResult<Scanned<'_>> {
         let report = serde_json::to_string(&self.report).map_err(parameter_error)?;
-        let found = |(class, picture): (ClassScan, Vec<u8>)| {
-            let Inversion { target_class, trigger, .. } = class.inversion;
-            (target_class, trigger.mask.into_pyarray(py), trigger.pattern.into_pyarray(py), PyBytes::new(py, &picture))
+        let found = |(source, target, Trigger { mask, pattern }, picture): (_, _, _, Vec<u8>)| {
+            (source, target, mask.into_pyarray(py), pattern.into_pyarray(py), PyBytes::new(py, &picture))
         };
-        Ok((report, self.scan.classes.into_iter().zip(self.pictures).map(found).collect(), self.page))
+        Ok((report, self.found.into_iter().map(found).collect(), self.page))
     }
 }
 
-/// The trigger's picture as PNG, on the first sample that is not of its class.
+/// The trigger of each class that was finished and of each pair that an attack concerns, with source and target.
+fn triggers(scan: &Scan) -> impl Iterator<Item = (Option<usize>, usize, &Trigger)> {
+    let classes = scan.classes.iter().map(|class| (None, class.inversion.target_class, &class.inversion.trigger));
+    let pairs = scan.pairs.iter().flat_map(|pairs| pairs.attacked());
+    classes.chain(pairs.map(|(pair, inversion)| (Some(pair.source), pair.target, &inversion.trigger)))
+}
+
+/// The trigger's picture as PNG, on the first sample that it is to send to the target.
 fn picture(
     classifier: &neural_cleanse::Classifier,
     clean: &CleanSet,
-    inversion: &Inversion,
+    source: Option<usize>,
+    target: usize,
+    trigger: &Trigger,
 ) -> neural_cleanse::Result<Vec<u8>> {
-    let sample = clean.rows_outside(inversion.target_class).first().copied().unwrap_or(0);
-    let sample = clean.images.index_axis(Axis(0), sample);
-    trigger_png(&inversion.trigger, sample, classifier.value_range())
+    let sample = clean.rows_to_send(source, target).first().copied().unwrap_or(0);
+    trigger_png(trigger, clean.images.index_axis(Axis(0), sample), classifier.value_range())
 }
 
 /// Inverts the trigger of one class and gives mask, pattern and whether it converged.

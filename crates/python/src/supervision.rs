@@ -50,6 +50,11 @@ impl Supervisor {
             // The receiver lives until the work is done.
             let _ = events.send(event);
         }
+        self.go_on()
+    }
+
+    /// Whether the work is to go on.
+    fn go_on(&self) -> ControlFlow<()> {
         if self.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
@@ -79,6 +84,14 @@ impl Observer for Supervisor {
 
     fn class_paused(&self, class: usize, look: u64) {
         let _ = self.tell(Event::Paused { class, look });
+    }
+
+    fn pair_paused(&self, _source: usize, target: usize) {
+        let _ = self.tell(Event::Paused { class: target, look: 0 });
+    }
+
+    fn margin_step(&self, _class: usize) -> ControlFlow<()> {
+        self.go_on()
     }
 }
 
