@@ -125,10 +125,13 @@ def main():
     for record in taken:
         for path in sorted(arguments.results.glob(f"seed-*/{record['name']}.json")):
             runs.append((record, path.parent.name, json.loads(path.read_text())))
-    seeds = len({seed for _, seed, _ in runs})
-    samples, seconds = (sum(report[key] for _, _, report in runs) / max(1, len(runs)) for key in ("gradient_samples", "seconds"))
-    print(f"The {arguments.half} half: {len(taken)} models, {len(runs)} scans under {seeds} seeds; {len(records) - len(taken)} attacks did not take.")
-    print(f"{samples:,.0f} gradient samples and {seconds:.1f} s a scan. The verdict is the same under all seeds for {agreement(runs)} of the models.\n")
+    if not runs:
+        raise SystemExit(f"{arguments.results} has no scan of a model of the {arguments.half} half")
+    seeds, models = len({seed for _, seed, _ in runs}), len({record["name"] for record, _, _ in runs})
+    samples, seconds = (sum(report[key] for _, _, report in runs) / len(runs) for key in ("gradient_samples", "seconds"))
+    print(f"The {arguments.half} half: {models} models, {len(runs)} scans, {seeds} to a model; {len(records) - len(taken)} attacks did not take.")
+    print(f"{samples:,.0f} gradient samples and {seconds:.1f} s a scan on average.", end="")
+    print(f" The verdict is the same under all seeds for {agreement(runs)} of the models.\n" if seeds > 1 else "\n")
     for name, rule in RULES.items():
         print(f"By the rule: {name}\n\n{outcomes(runs, rule)}\n")
     print(areas(runs))
