@@ -110,11 +110,23 @@ def agreement(runs):
     return wilson(sum(len(found) == 1 for found in verdicts.values()), len(verdicts))
 
 
+FEW_CLASSES = 4  # Models of no more classes are judged by another rule.
+
+
+def lowest_ratios(runs):
+    """What crates/neural-cleanse/src/calibration.rs compares a scan with."""
+    for name, prefixes in {"CLEAN": ("none",), "PATCHED": PATCHES}.items():
+        of_kind = [report for record, _, report in runs if record["attack"].startswith(prefixes) and record["classes"] > FEW_CLASSES]
+        ratios = sorted(report["ratio"] for report in of_kind if report["ratio"] is not None)
+        print(f"const {name}: [f64; {len(ratios)}] = [{', '.join(f'{ratio:.3f}' for ratio in ratios)}];")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--zoo", type=Path, required=True)
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--half", choices=["scored", "development"], default="scored")
+    parser.add_argument("--calibration", action="store_true", help="only the lowest ratio of each scan, for the program's own use")
     parser.add_argument("--list", action="store_true", help="each scan that came to something else than it should, too")
     arguments = parser.parse_args()
 
@@ -127,6 +139,8 @@ def main():
             runs.append((record, path.parent.name, json.loads(path.read_text())))
     if not runs:
         raise SystemExit(f"{arguments.results} has no scan of a model of the {arguments.half} half")
+    if arguments.calibration:
+        return lowest_ratios(runs)
     seeds, models = len({seed for _, seed, _ in runs}), len({record["name"] for record, _, _ in runs})
     samples, seconds = (sum(report[key] for _, _, report in runs) / len(runs) for key in ("gradient_samples", "seconds"))
     print(f"The {arguments.half} half: {models} models, {len(runs)} scans, {seeds} to a model; {len(records) - len(taken)} attacks did not take.")

@@ -449,6 +449,9 @@ fn print(report: &ScanReport, out: &Path, json: bool) -> anyhow::Result<()> {
         writeln!(stdout, "attack: {attack}")?;
     }
     writeln!(stdout, "reason: {}", report.reason)?;
+    if let Some(calibration) = report.calibration {
+        writeln!(stdout, "known models: {calibration}")?;
+    }
     writeln!(
         stdout,
         "{} gradient samples in {:.1} s; open {}",

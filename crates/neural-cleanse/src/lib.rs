@@ -7,6 +7,7 @@
 //! The documented API of `NeuralCleanse` is in [`NeuralCleanse`].
 
 mod attack;
+mod calibration;
 pub mod classifier;
 mod clean_set;
 pub mod data;
@@ -40,6 +41,7 @@ mod trainable;
 mod trigger;
 
 pub use attack::Attack;
+pub use calibration::Calibration;
 pub use classifier::{Classifier, ClassifierOptions, Predictor};
 pub use clean_set::CleanSet;
 pub use detection::{Rule, Verdict};

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::document;
 use crate::attack::Attack;
+use crate::calibration::Calibration;
 use crate::classifier::Classifier;
 use crate::detection::{Rule, Verdict};
 use crate::error::Result;
@@ -42,6 +43,9 @@ pub struct ScanReport {
     pub anomaly_index: Option<f64>,
     /// The lowest ratio of a class; null if no class converged.
     pub ratio: Option<f64>,
+    /// What that ratio is worth; null for scans that are unlike those of the zoo.
+    #[serde(default)]
+    pub calibration: Option<Calibration>,
     /// The bound beyond which a class is flagged under `rule`.
     pub threshold: f64,
     /// How the norms were judged.
@@ -227,6 +231,9 @@ impl ScanReport {
             flagged_classes: scan.flagged_classes.clone(),
             anomaly_index: smallest.and_then(|class| class.anomaly_index),
             ratio: smallest.and_then(|class| class.ratio),
+            calibration: (smallest.and_then(|class| class.ratio)).and_then(|ratio| {
+                Calibration::of(ratio, scan.rule, config, classifier, scan.classes.len() + scan.dropped.len())
+            }),
             threshold: scan.rule.threshold(),
             rule: scan.rule,
             median: scan.statistics.median,
