@@ -16,7 +16,7 @@ pub trait Observer: Sync {
     /// The inversion of a class begins or goes on; `look` is 0, or the number of the further look.
     fn class_started(&self, _class: usize, _look: u64) {}
 
-    /// A class has taken a step. Breaking off ends the scan with [`Error::Interrupted`].
+    /// A class has taken a step. Breaking off ends the scan with [`Error::Interrupted`](crate::Error::Interrupted).
     fn step(&self, _class: usize, _look: u64, _step: &Step) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
