@@ -2,7 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Arc;
 
+use neural_cleanse::data::{self, Wanted};
+use neural_cleanse::engine::Rten;
+use neural_cleanse::{Classifier, ClassifierOptions, CleanSet, Model, Preprocessing, Trigger};
 use serde_json::{Value, json};
 
 fn root() -> PathBuf {
@@ -55,13 +59,44 @@ fn a_source_specific_backdoor_is_seen_by_its_pair_and_by_no_target() {
     assert!(attacked[0]["attack_success_rate"].as_f64().unwrap() > 0.5, "{}", attacked[0]);
 
     // The reversed mask is dense where the true patch is, rows and columns 2 to 5, and thin elsewhere.
-    let mask = neural_cleanse::Trigger::read_npz(&folder.path().join("triggers/pair_008_001.npz")).unwrap().mask;
+    let mask = Trigger::read_npz(&folder.path().join("triggers/pair_008_001.npz")).unwrap().mask;
     let inside: f32 = mask.slice(ndarray::s![0, 2..6, 2..6]).sum();
     let outside = mask.sum() - inside;
     assert!(inside / 16.0 > 8.0 * outside / (784.0 - 16.0), "{inside} on the patch, {outside} elsewhere");
     assert!(folder.path().join("triggers/pair_008_001.png").exists());
     let page = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
     assert!(page.contains("class 8 to 1") && page.contains("How the verdict came about"));
+}
+
+#[test]
+fn what_a_search_of_pairs_finds_is_repaired() {
+    let folder = tempfile::tempdir().unwrap();
+    let (found, repaired) = (folder.path().join("scan"), folder.path().join("repaired.onnx"));
+    let output = scan("fmnist_source_specific", &found, &[&DATA[..], &["--mode", "pairs"]].concat());
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!found.join("triggers/class_001.npz").exists(), "the pair's trigger is the only one");
+    let output = Command::new(env!("CARGO_BIN_EXE_neural-cleanse"))
+        .args(["mitigate", "fixtures/fmnist_source_specific.onnx", "--engine", "rten", "--method", "unlearning"])
+        .args(["--scale", "0.00392157", "--mean", "0.2860", "--std", "0.3530"])
+        .args(DATA)
+        .args(["--scan", found.to_str().unwrap(), "--out", repaired.to_str().unwrap()])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+
+    let success = |model: &Path| {
+        let preprocessing = Preprocessing { scale: 1.0 / 255.0, mean: vec![0.286], std: vec![0.353] };
+        let options = ClassifierOptions { preprocessing, ..ClassifierOptions::default() };
+        let classifier = Classifier::new(Model::read(model).unwrap(), options, Arc::new(Rten), 1).unwrap();
+        let samples = data::load(&root().join(DATA[1]), None, &Wanted::new(1, 28, 28)).unwrap();
+        let samples = CleanSet::new(&classifier, samples).unwrap();
+        let trigger = Trigger::read_npz(&root().join("fixtures/triggers/fmnist_source_specific.npz")).unwrap();
+        samples.success_rate_from(&classifier, &trigger, Some(8), 1).unwrap()
+    };
+    assert!(success(&root().join("fixtures/fmnist_source_specific.onnx")) > 0.9);
+    let left = success(&repaired);
+    assert!(left < 0.1, "{left} of class 8 still go to class 1");
 }
 
 #[test]
