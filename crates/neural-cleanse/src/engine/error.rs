@@ -76,7 +76,10 @@ pub enum EngineError {
         looked_in: Vec<PathBuf>,
     },
     /// A shared library was found and cannot be used.
-    #[error("the {runtime} library {} ({origin}) cannot be used: {reason}", .path.display())]
+    #[error(
+        "the {runtime} library {} ({origin}) cannot be used: {reason}. `pip install --upgrade {package}` brings one that can",
+        .path.display()
+    )]
     Library {
         /// The engine's own name.
         runtime: &'static str,
@@ -86,6 +89,8 @@ pub enum EngineError {
         origin: String,
         /// Why it cannot be used.
         reason: String,
+        /// The Python package that contains the library.
+        package: &'static str,
     },
     /// The engine does not compute in this precision.
     #[error("{engine} cannot compute in {precision}: {reason}")]

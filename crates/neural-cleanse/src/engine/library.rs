@@ -49,6 +49,8 @@ impl Runtime {
     ) -> Result<T, EngineError> {
         let mut first_error = None;
         for candidate in &candidates {
+            // Before: a library runs code when it is loaded, and may take the process with it.
+            tracing::debug!("loading {} from {} ({})", self.title, candidate.path.display(), candidate.origin);
             match load(candidate) {
                 Ok(engine) => return Ok(engine),
                 Err(error) => first_error = first_error.or(Some(error)),
@@ -88,7 +90,13 @@ pub(super) struct Candidate {
 
 impl Candidate {
     pub(super) fn unusable(&self, runtime: &Runtime, reason: String) -> EngineError {
-        EngineError::Library { runtime: runtime.title, path: self.path.clone(), origin: self.origin.clone(), reason }
+        EngineError::Library {
+            runtime: runtime.title,
+            path: self.path.clone(),
+            origin: self.origin.clone(),
+            reason,
+            package: runtime.package,
+        }
     }
 }
 

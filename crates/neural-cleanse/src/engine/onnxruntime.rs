@@ -1,11 +1,14 @@
+use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use libloading::Library;
 use ndarray::{ArrayD, ArrayViewD, CowArray, IxDyn};
 use ort::environment::Environment;
 use ort::ep::{self, ExecutionProviderDispatch};
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{OutputSelector, RunOptions, SessionInputValue};
+use ort::sys::{ORT_API_VERSION, OrtApiBase};
 use ort::value::{Outlet, TensorRef};
 
 use super::library::{Candidate, ONNX_RUNTIME, candidates};
@@ -90,26 +93,35 @@ fn load(candidate: &Candidate) -> Result<OnnxRuntime, EngineError> {
         }
         return Err(unusable(format!("this process has already loaded {}", engine.library.display())));
     }
+    let version = probe(&path).map_err(unusable)?;
     let environment = ort::init_from(&path)
         .map_err(|error| unusable(error.to_string()))?
         .with_name("neural-cleanse")
         .with_telemetry(false)
         .build()
         .map_err(|error| unusable(error.to_string()))?;
-    let engine = OnnxRuntime { version: version(&path), library: path, environment, provider: Provider::Cpu };
+    let engine = OnnxRuntime { version, library: path, environment, provider: Provider::Cpu };
     *loaded = Some(engine.clone());
     Ok(engine)
 }
 
-/// The version as the file name has it (`libonnxruntime.so.1.32.0`), which the library's own API confirms or replaces
-/// with the two numbers that it tells.
-fn version(library: &Path) -> String {
-    let minor = ort::util::probe(library).unwrap_or_default();
-    let series = format!("1.{minor}");
-    let name = library.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    match name.find(&format!("{series}.")) {
-        Some(start) => name[start..].trim_end_matches(".dylib").to_owned(),
-        None => series,
+/// The version of the library, if it is an ONNX Runtime with the API that the bindings use; they panic where it is not.
+fn probe(library: &Path) -> Result<String, String> {
+    // SAFETY: the library is one that the user named or installed to be run here, and the three functions are called as every
+    // version of ONNX Runtime's C API declares them.
+    unsafe {
+        let library = Library::new(library).map_err(|error| error.to_string())?;
+        let base = library.get::<unsafe extern "C" fn() -> *const OrtApiBase>(b"OrtGetApiBase");
+        let base = base.map_err(|error| error.to_string())?().as_ref().ok_or("its OrtGetApiBase returns nothing")?;
+        let version = (base.GetVersionString)();
+        if version.is_null() {
+            return Err("it does not tell its version".to_owned());
+        }
+        let version = CStr::from_ptr(version).to_string_lossy().into_owned();
+        if (base.GetApi)(ORT_API_VERSION).is_null() {
+            return Err(format!("its version is {version}, and 1.{ORT_API_VERSION} or newer is needed"));
+        }
+        Ok(version)
     }
 }
 

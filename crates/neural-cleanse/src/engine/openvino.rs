@@ -1,11 +1,15 @@
+use std::ffi::{CStr, c_int};
 use std::path::{Path, PathBuf};
+use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use libloading::Library;
 use ndarray::{ArrayD, ArrayView, ArrayViewD, ArrayViewMut};
 use onnx_grad::{Extent, Model, ValueSummary};
 use openvino::{
     CompiledModel, Core, DeviceType, ElementType, InferRequest, InferenceError, PropertyKey, RwPropertyKey, Tensor,
 };
+use openvino_sys::ov_version_t;
 
 use super::library::{Candidate, OPENVINO, candidates};
 use super::signature::{Input, Signature};
@@ -115,27 +119,42 @@ fn load(candidate: &Candidate) -> Result<OpenVino, EngineError> {
         }
         return Err(unusable(format!("this process has already loaded {}", engine.library.display())));
     }
-    probe(&path).map_err(unusable)?;
+    let version = probe(&path).map_err(unusable)?;
     openvino_sys::library::load_from(path.clone()).map_err(unusable)?;
     let core = Core::new().map_err(|error| unusable(error.to_string()))?;
-    let engine = OpenVino {
-        version: version(&openvino::version().build_number),
-        library: path,
-        core: Arc::new(Mutex::new(core)),
-        precision: Precision::F32,
-    };
+    let engine = OpenVino { version, library: path, core: Arc::new(Mutex::new(core)), precision: Precision::F32 };
     *loaded = Some(engine.clone());
     Ok(engine)
 }
 
-/// Whether the file is OpenVINO's C library: the bindings take any library, for ever, and panic when a function is missing.
-fn probe(library: &Path) -> Result<(), String> {
-    // SAFETY: the library is one that the user named or installed to be run here; the symbol is not called.
-    unsafe {
-        let library = libloading::Library::new(library).map_err(|error| error.to_string())?;
+/// The first version, year and release, that the bindings can use.
+const OLDEST: (u32, u32) = (2025, 1);
+
+/// The version of the library, if it is a C library of OpenVINO that the bindings can use: they take any library, for ever, and
+/// panic when a function is missing.
+fn probe(library: &Path) -> Result<String, String> {
+    // SAFETY: the library is one that the user named or installed to be run here, and the two functions are called as every
+    // version of OpenVINO's C API declares them.
+    let build = unsafe {
+        let library = Library::new(library).map_err(|error| error.to_string())?;
         library.get::<unsafe extern "C" fn()>(b"ov_core_read_model_from_memory_buffer").map_err(|e| e.to_string())?;
+        let tell = library.get::<unsafe extern "C" fn(*mut ov_version_t) -> c_int>(b"ov_get_openvino_version");
+        let free = library.get::<unsafe extern "C" fn(*mut ov_version_t)>(b"ov_version_free");
+        let (tell, free) = (tell.map_err(|e| e.to_string())?, free.map_err(|e| e.to_string())?);
+        let mut told = ov_version_t { buildNumber: ptr::null(), description: ptr::null() };
+        if tell(&mut told) != 0 || told.buildNumber.is_null() {
+            return Err("it does not tell its version".to_owned());
+        }
+        let build = CStr::from_ptr(told.buildNumber).to_string_lossy().into_owned();
+        free(&mut told);
+        build
+    };
+    let version = version(&build);
+    let mut numbers = version.split('.').map(|number| number.parse::<u32>().ok());
+    match (numbers.next().flatten(), numbers.next().flatten()) {
+        (Some(year), Some(release)) if (year, release) >= OLDEST => Ok(version),
+        _ => Err(format!("its version is {version}, and {}.{} or newer is needed", OLDEST.0, OLDEST.1)),
     }
-    Ok(())
 }
 
 /// `2026.4.1` of `2026.4.1-22180-4f5b0c0f0c1-releases/2026/4`.
