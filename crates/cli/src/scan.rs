@@ -9,7 +9,7 @@ use neural_cleanse::data::Picked;
 use neural_cleanse::report::{Evidence, ScanPage, ScanReport, write_sarif, write_trigger_picture};
 use neural_cleanse::{
     Classifier, CleanSet, Config, Error, Fingerprint, Mode, Norm, Rule, Scan, ScanOptions, Store, Trigger, Verdict,
-    scan_in_mode,
+    remove_unfinished, scan_in_mode,
 };
 use sha2::{Digest, Sha256};
 
@@ -279,9 +279,11 @@ impl ScanArguments {
         Ok(PathBuf::from(format!("{}-scan", stem.to_string_lossy())))
     }
 
-    /// The searches of this scan, perhaps begun by an earlier one; no other process gets them meanwhile.
+    /// The searches of this scan, perhaps begun by an earlier one; no other process gets them meanwhile. Its unfinished files go.
     fn store(&self, out: &Path, fingerprint: &Fingerprint) -> anyhow::Result<Store> {
         let store = Store::open(&out.join("state"), fingerprint, self.restart)?;
+        remove_unfinished(out)?;
+        remove_unfinished(&out.join("triggers"))?;
         if store.kept() > 0 {
             let kept = table::count(store.kept(), "search", "searches");
             tracing::info!("going on from {kept} of an interrupted scan, kept in {}", out.join("state").display());

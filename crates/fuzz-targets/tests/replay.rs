@@ -16,7 +16,13 @@ use rand_chacha::ChaCha8Rng;
 static MEMORY: PeakAlloc = PeakAlloc;
 
 /// How many mutations each target is given.
-const MUTATIONS: usize = 10_000;
+const MUTATIONS: usize = 3000;
+
+/// What a file may take of memory that is compressed a thousandfold, at the most: the seeds are small.
+const SMALL: usize = 64 << 20;
+
+/// What an image may take: 512 MiB when decoded, and as much when it is brought to grey.
+const IMAGE: usize = 1 << 30;
 
 /// As the fuzzer has it: what takes longer hangs.
 const LONGEST: Duration = Duration::from_secs(20);
@@ -103,25 +109,25 @@ const MODELS: &str = "crates/onnx-grad/tests/data";
 
 #[test]
 fn models() {
-    replay("model", targets::model, &["fuzz/seeds/model", MODELS], 64 << 20);
+    replay("model", targets::model, &["fuzz/seeds/model", MODELS], SMALL);
 }
 
 #[test]
 fn gradients() {
-    replay("gradient", targets::gradient, &["fuzz/seeds/gradient", MODELS], 64 << 20);
+    replay("gradient", targets::gradient, &["fuzz/seeds/gradient", MODELS], SMALL);
 }
 
 #[test]
 fn samples() {
-    replay("samples", targets::samples, &["fuzz/seeds/samples"], 64 << 20);
+    replay("samples", targets::samples, &["fuzz/seeds/samples"], SMALL);
 }
 
 #[test]
 fn images() {
-    replay("image", targets::image, &["fuzz/seeds/image"], 64 << 20);
+    replay("image", targets::image, &["fuzz/seeds/image"], IMAGE);
 }
 
 #[test]
 fn cards() {
-    replay("card", targets::card, &["fuzz/seeds/card"], 64 << 20);
+    replay("card", targets::card, &["fuzz/seeds/card"], SMALL);
 }

@@ -12,6 +12,24 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     if path.metadata()?.is_file() { File::open(path) } else { Err(io::Error::other("it is not a regular file")) }
 }
 
+/// What the names of files begin with that are not whole yet.
+const UNFINISHED: &str = ".neural-cleanse-";
+
+/// Removes from `folder` what processes that were killed were writing. No other may be writing there.
+///
+/// # Errors
+/// What the file system reports, with the path.
+pub fn remove_unfinished(folder: &Path) -> Result<()> {
+    let failed = |source| Error::Io { path: folder.to_owned(), source };
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+            std::fs::remove_file(entry.path()).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes a file whole or not at all: beside its place first, then renamed into it.
 ///
 /// # Errors
@@ -19,7 +37,7 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
 pub(crate) fn write_beside(path: &Path, write: impl FnOnce(&File) -> io::Result<()>) -> Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let attempt = || -> io::Result<()> {
-        let file = tempfile::Builder::new().prefix(".neural-cleanse-").tempfile_in(folder)?;
+        let file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder)?;
         write(file.as_file())?;
         #[cfg(unix)]
         {

@@ -46,6 +46,7 @@ pub use classifier::{Classifier, ClassifierOptions, Predictor};
 pub use clean_set::CleanSet;
 pub use detection::{Rule, Verdict};
 pub use error::{Error, Result};
+pub use files::remove_unfinished;
 pub use interface::InterfaceOptions;
 pub use inversion::{Config, Inversion, Norm};
 pub use look::{Look, Method};

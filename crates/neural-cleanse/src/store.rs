@@ -90,7 +90,7 @@ impl Store {
         }
         let store = Store { folder: folder.to_owned(), _lock: lock };
         if restart {
-            store.searches().into_iter().try_for_each(|path| std::fs::remove_file(&path).map_err(failed))?;
+            store.let_go()?;
         }
         store.claim(fingerprint)?;
         Ok(store)
@@ -141,11 +141,19 @@ impl Store {
         self.folder.join(format!("class_{class:03}_look_{look}.{SEARCH}"))
     }
 
+    /// Removes the searches.
+    fn let_go(&self) -> Result<()> {
+        let failed = |source| Error::Io { path: self.folder.clone(), source };
+        self.searches().iter().try_for_each(|path| std::fs::remove_file(path).map_err(failed))
+    }
+
     /// Removes the folder, when the scan's results are written.
     ///
     /// # Errors
     /// What the file system reports.
     pub fn remove(self) -> Result<()> {
+        // First: without the note of whose they are, nobody could take them up.
+        self.let_go()?;
         std::fs::remove_dir_all(&self.folder).map_err(|source| Error::Io { path: self.folder.clone(), source })
     }
 }

@@ -1,15 +1,17 @@
 //! Parquet files in the layout of Hugging Face: images as structs with the bytes of an image file, labels as numbers.
 
 mod columns;
+mod header;
+mod pages;
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use parquet::column::reader::{ColumnReaderImpl, get_typed_column_reader};
+use parquet::column::reader::ColumnReaderImpl;
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
 use rayon::prelude::*;
 
 use super::images::{self, Decoded};
@@ -17,6 +19,7 @@ use super::{DataError, Samples, Wanted, bounded, labels, subset};
 use crate::files;
 use columns::Chosen;
 pub use columns::Columns;
+use pages::Pages;
 
 /// The most rows that are read, in all files together.
 const MAX_ROWS: usize = 1 << 24;
@@ -139,7 +142,8 @@ type TakeImages<'a> = dyn FnMut(usize, &[ByteArray]) -> Result<(), String> + 'a;
 /// One file.
 struct Shard {
     path: PathBuf,
-    reader: SerializedFileReader<File>,
+    file: File,
+    metadata: ParquetMetaData,
     columns: Chosen,
     rows: usize,
 }
@@ -148,18 +152,28 @@ impl Shard {
     fn open(path: &Path, columns: &Columns) -> Result<Self, DataError> {
         let file = files::open(path).map_err(|source| DataError::Read { path: path.to_owned(), source })?;
         let malformed = |reason| DataError::Malformed { path: path.to_owned(), reason };
-        let reader = guarded(|| SerializedFileReader::new(file).map_err(damaged)).map_err(malformed)?;
-        let metadata = reader.metadata().file_metadata();
-        let columns = Chosen::of(metadata, columns).map_err(malformed)?;
-        let groups = reader.metadata().row_groups().iter();
+        let metadata = guarded(|| ParquetMetaDataReader::new().parse_and_finish(&file).map_err(damaged));
+        let metadata = metadata.map_err(malformed)?;
+        let columns = Chosen::of(metadata.file_metadata(), columns).map_err(malformed)?;
+        let groups = metadata.row_groups().iter();
         let counts = groups.map(|group| usize::try_from(group.num_rows()).ok()).collect::<Option<Vec<usize>>>();
         let rows = counts.and_then(|counts| counts.into_iter().try_fold(0usize, usize::checked_add));
+        // An image has a byte, if not many.
+        let bytes = file.metadata().map_or(0, |file| file.len());
+        let rows = rows.filter(|rows| *rows as u64 <= bytes);
         let rows = rows.ok_or_else(|| malformed("its number of rows makes no sense".to_owned()))?;
-        Ok(Shard { path: path.to_owned(), reader, columns, rows })
+        Ok(Shard { path: path.to_owned(), file, metadata, columns, rows })
     }
 
     fn malformed(&self, reason: String) -> DataError {
         DataError::Malformed { path: self.path.clone(), reason }
+    }
+
+    /// A reader of one column, whose type is `T`, of a row group.
+    fn column<T: DataType>(&self, group: &RowGroupMetaData, leaf: usize) -> Result<ColumnReaderImpl<T>, String> {
+        let column = group.columns().get(leaf).ok_or("a row group has too few columns")?;
+        let pages = Pages::of(&self.file, column)?;
+        Ok(ColumnReaderImpl::new(column.column_descr_ptr(), Box::new(pages)))
     }
 
     /// Gives `take` the image files of `rows`, which ascend, a few at a time, with the position in `rows` of the first.
@@ -167,13 +181,11 @@ impl Shard {
         let column = &self.columns.image;
         let mut read = || -> Result<(), String> {
             let (mut start, mut done) = (0, 0);
-            for (i, group) in self.reader.metadata().row_groups().iter().enumerate() {
+            for group in self.metadata.row_groups() {
                 let end = start + group.num_rows() as usize;
                 let own = &rows[done..done + rows[done..].partition_point(|&row| row < end)];
                 if !own.is_empty() {
-                    let column_reader =
-                        self.reader.get_row_group(i).and_then(|group| group.get_column_reader(column.leaf));
-                    let mut reader = get_typed_column_reader::<ByteArrayType>(column_reader.map_err(damaged)?);
+                    let mut reader = self.column::<ByteArrayType>(group, column.leaf)?;
                     let mut next = start;
                     for (chunk, few) in own.chunks(UNDECODED).enumerate() {
                         let mut files = Vec::with_capacity(few.len());
@@ -202,14 +214,14 @@ impl Shard {
         let Some(column) = &self.columns.label else { return Ok(vec![None; self.rows]) };
         let read = || -> Result<Vec<Option<i64>>, String> {
             let mut labels = Vec::new();
-            for i in 0..self.reader.num_row_groups() {
-                let group = self.reader.get_row_group(i).map_err(damaged)?;
-                let reader = group.get_column_reader(column.leaf).map_err(damaged)?;
+            for group in self.metadata.row_groups() {
                 if column.wide {
-                    all_values(get_typed_column_reader::<Int64Type>(reader), column.defined, &mut labels, self.rows)?;
+                    let reader = self.column::<Int64Type>(group, column.leaf)?;
+                    all_values(reader, column.defined, &mut labels, self.rows)?;
                 } else {
+                    let reader = self.column::<Int32Type>(group, column.leaf)?;
                     let mut narrow: Vec<Option<i32>> = Vec::new();
-                    all_values(get_typed_column_reader::<Int32Type>(reader), column.defined, &mut narrow, self.rows)?;
+                    all_values(reader, column.defined, &mut narrow, self.rows)?;
                     labels.extend(narrow.into_iter().map(|label| label.map(i64::from)));
                 }
             }

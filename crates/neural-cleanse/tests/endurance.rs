@@ -1,0 +1,119 @@
+//! What a long scan and many scans leave behind in their process: nothing.
+#![cfg(target_os = "linux")]
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ndarray::Array4;
+use neural_cleanse::data::Samples;
+use neural_cleanse::engine::{Engine, OnnxRuntime, OpenVino, Rten};
+use neural_cleanse::inversion::Step;
+use neural_cleanse::scan::Observer;
+use neural_cleanse::{Classifier, ClassifierOptions, Config, Model, ScanOptions, scan};
+use onnx_grad::{ElementType, Graph, Tensor, ValueType};
+
+/// What is counted is the process's: one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+const BATCH: usize = 16;
+
+fn engines() -> Vec<Arc<dyn Engine>> {
+    let mut engines: Vec<Arc<dyn Engine>> = vec![Arc::new(Rten)];
+    match OnnxRuntime::load(None) {
+        Ok(engine) => engines.push(Arc::new(engine)),
+        Err(error) => eprintln!("skipped: onnxruntime: {error}"),
+    }
+    match OpenVino::load(None) {
+        Ok(engine) => engines.push(Arc::new(engine)),
+        Err(error) => eprintln!("skipped: openvino: {error}"),
+    }
+    engines
+}
+
+/// A linear model of 4x4 pixels and three classes, which look at a row each.
+fn model() -> Vec<u8> {
+    let weights: Vec<f64> = (0..16 * 3).map(|i| if i / 3 / 4 == i % 3 { 1.0 / 255.0 } else { 0.0 }).collect();
+    let mut graph = Graph::new();
+    graph.add_input("x", ValueType::new(ElementType::F32, [BATCH, 1, 4, 4])).unwrap();
+    let shape = graph.constant(Tensor::ints(&[BATCH as i64, 16]));
+    let flat = graph.apply("Reshape", &["x", &shape], ()).unwrap();
+    let weights = graph.constant(Tensor::floats(ElementType::F32, [16, 3], &weights));
+    let scores = graph.apply("MatMul", &[&flat, &weights], ()).unwrap();
+    graph.set_outputs(&[&scores]).unwrap();
+    graph.to_model_bytes("rows").unwrap()
+}
+
+fn samples() -> Samples {
+    let images = Array4::from_shape_fn((48, 1, 4, 4), |(n, _, y, x)| if n % 3 == y { 200.0 } else { (n * x % 50) as f32 });
+    let labels = Some((0..48).map(|n| n % 3).collect());
+    Samples { images, labels, class_names: None, notes: Vec::new() }
+}
+
+/// A scan of one class for so many steps, of a model that is read and compiled for it.
+fn scan_for(engine: &Arc<dyn Engine>, steps: usize, observer: &dyn Observer) {
+    let model = Model::from_bytes(&model()).unwrap();
+    let classifier = Classifier::new(model, ClassifierOptions::default(), engine.clone(), 2).unwrap();
+    let config =
+        Config { steps, early_stop: false, batch_size: BATCH, batches_per_step: Some(1), ..Config::default() };
+    let options = ScanOptions { classes: Some(vec![0]), ..ScanOptions::new(config) };
+    scan(&classifier, &samples(), &options, observer).unwrap();
+}
+
+/// What the process holds of memory, in KiB.
+fn resident() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// The memory that is held at every thousandth step.
+#[derive(Default)]
+struct Memory {
+    steps: Mutex<usize>,
+    held: Mutex<Vec<u64>>,
+}
+
+impl Observer for Memory {
+    fn step(&self, _class: usize, look: u64, _step: &Step) -> ControlFlow<()> {
+        let mut steps = self.steps.lock().unwrap();
+        *steps += usize::from(look == 0);
+        if steps.is_multiple_of(1000) {
+            self.held.lock().unwrap().push(resident());
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+#[test]
+fn memory_stays_flat_over_ten_thousand_steps() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    for engine in engines() {
+        let memory = Memory::default();
+        scan_for(&engine, 10_000, &memory);
+        let held = memory.held.into_inner().unwrap();
+        eprintln!("{}: {held:?} KiB at every thousandth step", engine.name());
+        assert_eq!(held.len(), 10);
+        // The figures of each step are kept: less than a hundred bytes.
+        assert!(held[9] < held[0] + 2048, "{}: {held:?} KiB", engine.name());
+    }
+}
+
+fn entries(folder: &str) -> usize {
+    fs::read_dir(folder).unwrap().count()
+}
+
+#[test]
+fn a_hundred_scans_leave_no_file_open_and_no_thread_behind() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    for engine in engines() {
+        let held = || (entries("/proc/self/fd"), entries("/proc/self/task"));
+        // What is made once in a process, such as pools of threads, is there after the first.
+        scan_for(&engine, 3, &());
+        let before = held();
+        (0..100).for_each(|_| scan_for(&engine, 3, &()));
+        let after = held();
+        eprintln!("{}: {before:?} files and threads after one scan, {after:?} after a hundred more", engine.name());
+        assert!(after.0 <= before.0 && after.1 <= before.1, "{}: {before:?}, then {after:?}", engine.name());
+    }
+}
