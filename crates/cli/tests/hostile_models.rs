@@ -115,6 +115,27 @@ fn sizes_are_not_believed() {
     ]);
 }
 
+/// What differentiates a window of 70x70 is a matrix of 4900x4900.
+#[test]
+fn constants_that_the_derivative_needs_are_bounded() {
+    let model = Model {
+        nodes: vec![
+            node("Resize", &["x", "", "scales"], &["large"]),
+            node("MaxPool", &["large"], &["pooled"]).with_ints("kernel_shape", &[70, 70]).with_ints("strides", &[5, 5]),
+            node("Flatten", &["pooled"], &["flat"]),
+            node("Slice", &["flat", "zero", "ten", "one"], &["y"]),
+        ],
+        initializers: vec![
+            floats("scales", &[4], &[1.0, 1.0, 10.0, 10.0]),
+            ints("zero", &[0]),
+            ints("ten", &[10]),
+            ints("one", &[1]),
+        ],
+        ..Model::linear(CLASSES)
+    };
+    check(vec![case("a window of 4,900 elements", model, "24010000 elements to be differentiated")]);
+}
+
 /// Sixty channels of a thousand pixels squared are 8 GiB for 32 images, and fit into a file of a few kilobytes.
 #[test]
 fn a_graph_that_would_take_too_much_memory_is_refused_before_it_runs() {

@@ -21,8 +21,9 @@ const MUTATIONS: usize = 3000;
 /// What a file may take of memory that is compressed a thousandfold, at the most: the seeds are small.
 const SMALL: usize = 64 << 20;
 
-/// What an image may take: 512 MiB when decoded, and as much when it is brought to grey.
-const IMAGE: usize = 1 << 30;
+/// What an image may take: 512 MiB when decoded, and as much when it is brought to grey. So may the constants that a gradient
+/// needs.
+const LARGE: usize = 1 << 30;
 
 /// As the fuzzer has it: what takes longer hangs.
 const LONGEST: Duration = Duration::from_secs(20);
@@ -114,7 +115,7 @@ fn models() {
 
 #[test]
 fn gradients() {
-    replay("gradient", targets::gradient, &["fuzz/seeds/gradient", MODELS], SMALL);
+    replay("gradient", targets::gradient, &["fuzz/seeds/gradient", MODELS], LARGE);
 }
 
 #[test]
@@ -124,7 +125,7 @@ fn samples() {
 
 #[test]
 fn images() {
-    replay("image", targets::image, &["fuzz/seeds/image"], IMAGE);
+    replay("image", targets::image, &["fuzz/seeds/image"], LARGE);
 }
 
 #[test]

@@ -45,7 +45,8 @@ fn model() -> Vec<u8> {
 }
 
 fn samples() -> Samples {
-    let images = Array4::from_shape_fn((48, 1, 4, 4), |(n, _, y, x)| if n % 3 == y { 200.0 } else { (n * x % 50) as f32 });
+    let images =
+        Array4::from_shape_fn((48, 1, 4, 4), |(n, _, y, x)| if n % 3 == y { 200.0 } else { (n * x % 50) as f32 });
     let labels = Some((0..48).map(|n| n % 3).collect());
     Samples { images, labels, class_names: None, notes: Vec::new() }
 }
@@ -54,8 +55,7 @@ fn samples() -> Samples {
 fn scan_for(engine: &Arc<dyn Engine>, steps: usize, observer: &dyn Observer) {
     let model = Model::from_bytes(&model()).unwrap();
     let classifier = Classifier::new(model, ClassifierOptions::default(), engine.clone(), 2).unwrap();
-    let config =
-        Config { steps, early_stop: false, batch_size: BATCH, batches_per_step: Some(1), ..Config::default() };
+    let config = Config { steps, early_stop: false, batch_size: BATCH, batches_per_step: Some(1), ..Config::default() };
     let options = ScanOptions { classes: Some(vec![0]), ..ScanOptions::new(config) };
     scan(&classifier, &samples(), &options, observer).unwrap();
 }
@@ -104,16 +104,18 @@ fn entries(folder: &str) -> usize {
 }
 
 #[test]
-fn a_hundred_scans_leave_no_file_open_and_no_thread_behind() {
+fn many_scans_leave_no_file_open_and_no_thread_behind() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for engine in engines() {
         let held = || (entries("/proc/self/fd"), entries("/proc/self/task"));
         // What is made once in a process, such as pools of threads, is there after the first.
         scan_for(&engine, 3, &());
         let before = held();
-        (0..100).for_each(|_| scan_for(&engine, 3, &()));
+        // OpenVINO takes a second to compile the graphs of a scan.
+        let more = if engine.name() == "openvino" { 10 } else { 100 };
+        (0..more).for_each(|_| scan_for(&engine, 3, &()));
         let after = held();
-        eprintln!("{}: {before:?} files and threads after one scan, {after:?} after a hundred more", engine.name());
+        eprintln!("{}: {before:?} files and threads after one scan, {after:?} after {more} more", engine.name());
         assert!(after.0 <= before.0 && after.1 <= before.1, "{}: {before:?}, then {after:?}", engine.name());
     }
 }

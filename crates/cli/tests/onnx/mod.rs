@@ -73,6 +73,13 @@ impl Message {
         self.message(5, &Message::default().text(1, name).int(3, value).int(20, 2))
     }
 
+    /// A `NodeProto` with numbers for an attribute.
+    pub fn with_ints(self, name: &str, values: &[i64]) -> Self {
+        let attribute =
+            values.iter().fold(Message::default().text(1, name), |attribute, value| attribute.int(8, *value));
+        self.message(5, &attribute.int(20, 7))
+    }
+
     /// A `NodeProto` with a graph for an attribute.
     pub fn with_graph(self, name: &str, graph: &Message) -> Self {
         self.message(5, &Message::default().text(1, name).message(6, graph).int(20, 5))

@@ -19,6 +19,7 @@ pub(super) fn max_pool(p: &mut Pullback) -> Result<()> {
 fn tiled(p: &mut Pullback, window: &Window) -> Result<String> {
     let (x, y, g) = (p.input(0)?, p.output()?, p.cotangent()?);
     let size: usize = window.kernel.iter().product();
+    p.room(&window.input)?;
     let maximum = spread(p, y, window)?;
     let attains = p.apply("Equal", &[x, &maximum], ())?;
     let place = |i: usize| {
@@ -53,6 +54,8 @@ fn general(p: &mut Pullback, window: &Window) -> Result<String> {
     let images = shape[0] * shape[1];
     let size: usize = window.kernel.iter().product();
 
+    p.room(&[size, size])?;
+    p.room(&[&[size], window.output.as_slice()].concat())?;
     let one_hot = Tensor::floats(element, [&[size, 1], window.kernel.as_slice()].concat(), &identity(size));
     let one_hot = p.constant(one_hot);
     let planes = p.reshaped(x, &[&[images, 1], window.input.as_slice()].concat())?;
@@ -81,6 +84,7 @@ pub(super) fn global(p: &mut Pullback) -> Result<()> {
     let x = p.input(0)?;
     let extents = p.shape(x)?[2..].to_vec();
     let count: usize = extents.iter().product();
+    p.room(&extents)?;
     let ranks: Vec<f64> = (0..count).map(|i| (count - i) as f64).collect();
     let ranks = p.constant(Tensor::floats(p.element(x)?, extents, &ranks));
     let attains = p.apply("Equal", &[x, p.output()?], ())?;

@@ -7,6 +7,8 @@ use crate::{Attributes, ElementType, Result, Tensor};
 
 pub(super) fn average(p: &mut Pullback) -> Result<()> {
     let window = p.window()?;
+    p.room(&window.output)?;
+    p.room(&window.kernel)?;
     let counts = counts(&window, p.node().int("count_include_pad", 0) != 0);
     let g = p.cotangent()?;
     let share = if counts.windows(2).all(|pair| pair[0] == pair[1]) {

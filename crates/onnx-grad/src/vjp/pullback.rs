@@ -5,6 +5,14 @@ use std::sync::Arc;
 use crate::window::Window;
 use crate::{Attributes, ElementType, Error, Graph, Node, Result, Tensor, ValueType};
 
+/// The most elements that a constant may have which a rule adds.
+const MAX_CONSTANT: usize = 1 << 24;
+
+/// The most elements that all constants may have together, when one is added that is not small.
+const MAX_CONSTANTS: usize = 1 << 29;
+
+const SMALL_CONSTANT: usize = 1 << 12;
+
 /// One node whose cotangents are being pulled back from its outputs to its inputs.
 pub(crate) struct Pullback<'a> {
     graph: &'a mut Graph,
@@ -108,6 +116,24 @@ impl<'a> Pullback<'a> {
     /// The tensor behind `name` if it is a constant: an initializer that no gradient is wanted for.
     pub(crate) fn constant_value(&self, name: &str) -> Option<Arc<Tensor>> {
         if self.with_respect_to.contains(&name) { None } else { self.graph.initializer(name).cloned() }
+    }
+
+    /// Checks that there is room for a constant of these extents: a few bytes of a model can ask for any number of elements.
+    ///
+    /// # Errors
+    /// If it has more than [`MAX_CONSTANT`] elements, or all constants together have more than [`MAX_CONSTANTS`].
+    pub(crate) fn room(&self, extents: &[usize]) -> Result<()> {
+        let elements = extents.iter().fold(1usize, |product, &extent| product.saturating_mul(extent));
+        // What is small is bounded by the number of nodes, and need not be counted.
+        let counted =
+            || self.graph.initializers().values().map(|tensor| tensor.shape().iter().product::<usize>()).sum::<usize>();
+        if elements > MAX_CONSTANT || (elements > SMALL_CONSTANT && elements.saturating_add(counted()) > MAX_CONSTANTS)
+        {
+            return Err(
+                self.error(format!("needs a constant of {elements} elements to be differentiated, which is too large"))
+            );
+        }
+        Ok(())
     }
 
     /// Adds a constant.

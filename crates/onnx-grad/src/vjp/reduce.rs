@@ -88,6 +88,7 @@ pub(super) fn product(p: &mut Pullback) -> Result<()> {
     let count: usize = axes.iter().map(|&axis| shape[axis]).product();
     let outer: usize = rest.iter().map(|&axis| shape[axis]).product();
 
+    p.room(&[count, count])?;
     let moved = p.transposed(x, &order)?;
     let rows = p.reshaped(&moved, &[outer, 1, count])?;
     let diagonal: Vec<f64> = (0..count * count).map(|i| f64::from(i / count == i % count)).collect();

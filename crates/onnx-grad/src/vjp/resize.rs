@@ -2,7 +2,7 @@
 
 use super::Pullback;
 use crate::infer::resize_scales;
-use crate::{Node, Result, ValueType};
+use crate::{Node, Result};
 
 /// What an element of the output is made of: elements of the input and their weights.
 type Taps = Vec<(usize, f64)>;
@@ -25,13 +25,14 @@ pub(super) fn resize(p: &mut Pullback) -> Result<()> {
         if from == to && scale == 1.0 {
             continue;
         }
+        p.room(&[to])?;
         let taps = Sampling { node: p.node(), from, to, scale }.taps();
         match repetition(&taps, from) {
             Some(factor) => factors[axis] = factor,
-            None if from.saturating_mul(to) > ValueType::MAX_LEN => {
-                return Err(p.error(format!("resizes axis {axis} of {from} elements to {to}, which is too large")));
+            None => {
+                p.room(&[from, to])?;
+                maps.push((axis, taps));
             }
-            None => maps.push((axis, taps)),
         }
     }
     let mut dx = p.cotangent()?.to_owned();

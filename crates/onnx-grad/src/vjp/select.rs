@@ -190,6 +190,7 @@ fn folded_back(
     // Elements are removed first; what is left is repeated.
     let first = (-before).max(0);
     let left = extent as i64 - first - (-after).max(0);
+    p.room(&[padded, extent])?;
     let mut taps = vec![0.0; padded * extent];
     for i in 0..padded {
         let offset = i as i64 - before.max(0);
