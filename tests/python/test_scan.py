@@ -302,20 +302,3 @@ def test_the_command_calls_itself_within_the_interpreter(command, tmp_path):
     assert [row["verdict"] for row in rows] == ["inconclusive"] * 2
     page = (tmp_path / "scans" / "index.html").read_text()
     assert "neural-cleanse scan-all . --out scans" in page
-
-
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files and threads are counted in /proc")
-def test_a_hundred_scans_leave_no_file_open_and_no_thread_behind(backdoored_path, clean):
-    def held():
-        return [len(os.listdir(f"/proc/self/{what}")) for what in ("fd", "task")]
-
-    def scan():
-        classifier = nc.Classifier(backdoored_path, **PREPROCESSING)
-        nc.scan(classifier, clean.x[:16], clean.y[:16], steps=1, classes=[7], force=True)
-
-    scan()
-    before = held()
-    for _ in range(100):
-        scan()
-    after = held()
-    assert all(then <= first for first, then in zip(before, after)), f"{before} files and threads, then {after}"
