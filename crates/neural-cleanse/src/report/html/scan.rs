@@ -123,6 +123,10 @@ impl<'a> ScanPage<'a> {
         write_page(path, self)
     }
 
+    fn has_pairs(&self) -> bool {
+        self.report.pairs.is_some()
+    }
+
     fn headline(&self) -> &'static str {
         match self.report.verdict {
             Verdict::Backdoored => "This model is backdoored",
@@ -319,6 +323,16 @@ mod tests {
         }
         assert!(!page.contains("\" onload"), "an attribute was left");
         assert!(page.contains("&#60;script&#62;alert(1)"), "the name is shown as it is");
+    }
+
+    #[test]
+    fn the_page_says_what_its_mode_does_not_see() {
+        let mut report = fixture::backdoored(4, 2, "bag");
+        let page = |report: &ScanReport| ScanPage::new(report, &[], (0.0, 255.0), "").unwrap().render().unwrap();
+        let hint = "<code>--mode pairs</code>";
+        assert!(page(&report).contains("warping") && page(&report).contains(hint));
+        report.pairs = Some(Vec::new());
+        assert!(page(&report).contains("warping") && !page(&report).contains(hint));
     }
 
     #[test]
