@@ -85,7 +85,7 @@ fn step(bencher: Bencher, case: &Case) {
         Array4::from_shape_fn((BATCH, 1, 28, 28), |(n, _, y, x)| ((n * 7919 + y * 1299 + x * 31) % 256) as f32);
     let rows: Vec<usize> = (0..BATCH).collect();
     let mask = ndarray::Array3::from_elem((1, 28, 28), 0.1);
-    let trigger = Trigger { pattern: mask.mapv(|m: f32| 1000.0 * m), mask };
+    let trigger = Trigger::new(mask.clone(), mask.mapv(|m: f32| 1000.0 * m)).unwrap();
     bencher.bench_local(|| objective.evaluate(images.view(), &rows, &trigger, 3).expect("an evaluation"));
 }
 

@@ -127,8 +127,12 @@ def _draw_norms(axes: Any, scan: Scan) -> None:
 
 def _draw_trigger(axes: Any, figures: ClassScan) -> None:
     pattern, mask = figures.trigger.pattern, figures.trigger.mask
-    low, high = float(pattern.min()), float(pattern.max())
-    shown = mask * (pattern - low) / max(high - low, 1e-12)
+    if figures.trigger.range is None:
+        low, high = float(pattern.min()), float(pattern.max())
+        shown = mask * (pattern - low) / max(high - low, 1e-12)
+    else:
+        low, high = figures.trigger.range
+        shown = 0.5 + pattern / (2 * (high - low))
     axes.imshow(shown[:3].transpose(1, 2, 0) if len(shown) >= 3 else shown[0], vmin=0, vmax=1, cmap="gray")
     axes.set_title(f"{figures.name}: {figures.ratio:.2f}")
     axes.set_axis_off()

@@ -218,7 +218,7 @@ def mitigate(
     if true_trigger is not None:
         if len(backdoors) != 1:
             raise DataError(f"true_trigger goes with one backdoor, and there are {len(backdoors)}")
-        true_backdoor = (backdoors[0][0], true_trigger.mask, true_trigger.pattern)
+        true_backdoor = (backdoors[0][0], true_trigger.arrays)
     with watching(progress, "repair") as watch:
         native, report = _native.mitigate(
             classifier._native,
@@ -242,7 +242,7 @@ def mitigate(
     return repaired
 
 
-def _backdoors(scan: Scan | Mapping[int, Trigger]) -> list[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
+def _backdoors(scan: Scan | Mapping[int, Trigger]) -> list[_native.Backdoor]:
     if isinstance(scan, Scan):
         if not scan.flagged_classes:
             raise DataError(
@@ -250,11 +250,11 @@ def _backdoors(scan: Scan | Mapping[int, Trigger]) -> list[tuple[int, NDArray[np
                 "all the same"
             )
         return [
-            (target, trigger.mask, trigger.pattern)
+            (target, trigger.arrays)
             for target_class in scan.flagged_classes
             for target, trigger in _leading_to(target_class, scan)
         ]
-    return [(int(target_class), trigger.mask, trigger.pattern) for target_class, trigger in scan.items()]
+    return [(int(target_class), trigger.arrays) for target_class, trigger in scan.items()]
 
 
 def _leading_to(target_class: int, scan: Scan) -> list[tuple[int, Trigger]]:

@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 _Watch = Callable[..., object] | None
-_Trigger = tuple[int, NDArray[np.float32], NDArray[np.float32]]
 
 # These are for annotations alone.
-Scanned = tuple[str, list[tuple[int | None, int, NDArray[np.float32], NDArray[np.float32], bytes]], str]
-Inverted = tuple[int, NDArray[np.float32], NDArray[np.float32], bool, str, int]
+TriggerArrays = tuple[NDArray[np.float32], NDArray[np.float32], tuple[float, float] | None]
+Backdoor = tuple[int, TriggerArrays]
+Scanned = tuple[str, list[tuple[int | None, int, TriggerArrays, bytes]], str]
+Inverted = tuple[int, TriggerArrays, bool, str, int]
 
 class Classifier:
     engine_note: str
@@ -101,9 +102,9 @@ def mitigate(
     classifier: Classifier,
     x: NDArray[Any],
     y: NDArray[np.int64],
-    backdoors: list[_Trigger],
+    backdoors: list[Backdoor],
     *,
-    true_backdoor: _Trigger | None,
+    true_backdoor: Backdoor | None,
     methods: list[str],
     options: dict[str, Any],
     samples: int,

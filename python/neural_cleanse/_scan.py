@@ -244,7 +244,8 @@ def scan(
         ``class_names``, ``engine``, ``engine_library``, ``precision`` and ``threads`` of `Classifier`; and of the
         search ``steps``, ``init_cost``, ``learning_rate``, ``attack_success_threshold``, ``patience``,
         ``early_stop``, ``early_stop_threshold``, ``early_stop_patience``, ``cost_multiplier``, ``batch_size``,
-        ``batches_per_step`` (None is a pass over all samples), ``initial_mask`` and ``mask_per_channel``.
+        ``batches_per_step`` (None is a pass over all samples), ``initial_mask``, ``mask_per_channel``,
+        ``trigger`` ("blended" or "additive") and TABOR's ``overly_large``, ``scattered`` and ``blocking``.
 
     Returns
     -------
@@ -307,8 +308,8 @@ def scan_request(
 def scan_of(found: _native.Scanned) -> Scan:
     """Give what the library found."""
     report, ways, page = found
-    triggers = {(source, target): Trigger(mask, pattern) for source, target, mask, pattern, _ in ways}
-    pictures = {(source, target): picture for source, target, _, _, picture in ways}
+    triggers = {(source, target): Trigger(*arrays) for source, target, arrays, _ in ways}
+    pictures = {(source, target): picture for source, target, _, picture in ways}
     return Scan(json.loads(report), triggers, pictures, page)
 
 

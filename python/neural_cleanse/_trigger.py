@@ -10,20 +10,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _arrays
+from . import _arrays, _native
 from .errors import DataError, FileError
 
 
 @dataclass(frozen=True, eq=False)
 class Trigger:
-    """A trigger, applied to an image `x` as ``(1 − mask)·x + mask·pattern``.
+    """A trigger, applied to an image `x` as ``(1 − mask)·x + mask·pattern`` or, with a `range`, ``clip(x + pattern, *range)``.
 
     Parameters
     ----------
     mask : ndarray
         Opacity, ``[1, H, W]`` (shared by the channels) or ``[C, H, W]``, 0 to 1.
     pattern : ndarray
-        Pixel values ``[C, H, W]``.
+        Pixel values ``[C, H, W]``, to be blended in or added.
+    range : tuple of float, optional
+        The smallest and the largest pixel value, if the pattern is to be added. The mask is then how much of this range a
+        pixel is changed by.
 
     Raises
     ------
@@ -33,6 +36,7 @@ class Trigger:
 
     mask: NDArray[np.float32]
     pattern: NDArray[np.float32]
+    range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         mask, pattern = (np.ascontiguousarray(a, np.float32) for a in (self.mask, self.pattern))
@@ -49,6 +53,11 @@ class Trigger:
             raise DataError("the mask has values outside 0..1")
         if not np.isfinite(pattern).all():
             raise DataError("the pattern has values that are not finite")
+        if self.range is not None:
+            low, high = (float(np.float32(bound)) for bound in self.range)
+            if not low < high or (np.abs(pattern) > high - low).any():
+                raise DataError(f"the pattern changes pixels by more than their range, {low:g} to {high:g}")
+            object.__setattr__(self, "range", (low, high))
         object.__setattr__(self, "mask", mask)
         object.__setattr__(self, "pattern", pattern)
 
@@ -74,23 +83,33 @@ class Trigger:
         images = _arrays.images(x, self.pattern.shape, "nchw")
         stamped = np.empty(x.shape, x.dtype if x.dtype.kind != "f" else np.result_type(x, np.float32))
         view = _arrays.images(stamped, self.pattern.shape, "nchw")
-        blended = images + self.mask * (self.pattern - images)
-        np.copyto(view, blended if x.dtype.kind == "f" else np.rint(blended), casting="unsafe")
+        if self.range is None:
+            changed = images + self.mask * (self.pattern - images)
+        else:
+            changed = np.clip(images + self.pattern, *self.range)
+        np.copyto(view, changed if x.dtype.kind == "f" else np.rint(changed), casting="unsafe")
         return stamped
 
+    @property
+    def arrays(self) -> _native.TriggerArrays:
+        """Mask, pattern and range."""
+        return self.mask, self.pattern, self.range
+
     def save(self, path: str | PathLike[str]) -> None:
-        """Write `mask` and `pattern` to a ``.npz`` file, whole or not at all."""
+        """Write `mask`, `pattern` and, if there is one, `range` to a ``.npz`` file, whole or not at all."""
         beside = f"{os.fspath(path)}.part"
         with open(beside, "wb") as file:
-            np.savez_compressed(file, mask=self.mask, pattern=self.pattern)
+            added = {} if self.range is None else {"range": np.asarray(self.range, np.float32)}
+            np.savez_compressed(file, mask=self.mask, pattern=self.pattern, **added)
         os.replace(beside, path)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Trigger:
-        """Read a ``.npz`` file with `mask` and `pattern`."""
+        """Read a ``.npz`` file with `mask`, `pattern` and perhaps `range`."""
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                return cls(arrays["mask"], arrays["pattern"])
+                bounds = arrays["range"].tolist() if "range" in arrays else None
+                return cls(arrays["mask"], arrays["pattern"], None if bounds is None else (bounds[0], bounds[1]))
         except DataError as error:
             raise DataError(f"{os.fspath(path)}: {error}") from None
         except Exception as error:

@@ -84,6 +84,13 @@ def test_a_trigger_is_applied_in_any_layout_and_type():
     assert trigger.norm_l1 == 1.25
 
 
+def test_a_trigger_with_a_range_is_added():
+    change = np.array([[[-4.0, 200.0], [0.0, 1.6]]] * 3)
+    trigger = nc.Trigger(np.abs(change[:1]) / 255, change, (0, 255))
+    stamped = trigger.apply(np.full((1, 3, 2, 2), 100, np.uint8))
+    assert np.array_equal(stamped, np.broadcast_to([[96, 255], [100, 102]], (1, 3, 2, 2)))
+
+
 def test_triggers_that_make_no_sense_are_refused(tmp_path):
     mask, pattern = np.zeros((1, 2, 2)), np.zeros((3, 2, 2))
     for wrong in [
@@ -91,6 +98,8 @@ def test_triggers_that_make_no_sense_are_refused(tmp_path):
         (mask, pattern * np.nan),
         (np.zeros((2, 2, 2)), pattern),
         (mask, np.zeros((3, 4, 4))),
+        (mask, pattern + 9, (0, 8)),
+        (mask, pattern, (1, 1)),
     ]:
         with pytest.raises(nc.DataError):
             nc.Trigger(*wrong)

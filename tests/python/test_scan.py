@@ -49,6 +49,21 @@ def test_a_backdoor_is_found_as_the_command_finds_it(backdoored_path, backdoored
         assert np.array_equal(trigger.mask, backdoored_scan.triggers[target_class].mask)
 
 
+def test_a_trigger_that_is_added_is_found_saved_and_filtered(backdoored_path, clean, tmp_path):
+    scan = nc.scan(backdoored_path, clean.x, clean.y, trigger="additive", **PREPROCESSING)
+    assert scan.flagged_classes == [7], scan.reason
+    trigger = scan.triggers[7]
+    assert trigger.range == (0, 255)
+    stamped = trigger.apply(clean.x)
+    assert np.array_equal(stamped, np.clip(np.rint(clean.x + trigger.pattern), 0, 255).astype(clean.x.dtype))
+    scan.save(tmp_path)
+    loaded = nc.Scan.load(tmp_path).triggers[7]
+    assert loaded.range == trigger.range and np.array_equal(loaded.pattern, trigger.pattern)
+    model = nc.Classifier(backdoored_path, **PREPROCESSING)
+    repair = nc.mitigate(model, clean.x, clean.y, scan=scan, method="filtering")
+    assert repair.predict(stamped[clean.y != 7]).mask.mean() > 0.8
+
+
 def test_a_clean_model_is_clean(clean):
     scan = nc.scan(FIXTURES / "fmnist_clean.onnx", clean.x, clean.y, **PREPROCESSING)
     assert (scan.verdict, scan.flagged_classes) == ("clean", [])

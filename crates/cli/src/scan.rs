@@ -8,8 +8,8 @@ use ndarray::Axis;
 use neural_cleanse::data::Picked;
 use neural_cleanse::report::{Evidence, ScanPage, ScanReport, write_sarif, write_trigger_picture};
 use neural_cleanse::{
-    Classifier, CleanSet, Config, Error, Fingerprint, Mode, Norm, Rule, Scan, ScanOptions, Store, Trigger, Verdict,
-    remove_unfinished, scan_in_mode,
+    Classifier, CleanSet, Config, Error, Fingerprint, Mode, Norm, Rule, Scan, ScanOptions, Store, Trigger, TriggerKind,
+    Verdict, remove_unfinished, scan_in_mode,
 };
 use sha2::{Digest, Sha256};
 
@@ -151,6 +151,22 @@ struct InversionArguments {
     /// Give each colour channel a mask of its own
     #[arg(long)]
     mask_per_channel: bool,
+
+    /// How triggers change an image: blended (a mask shows a pattern) or additive (pixels are brightened and darkened)
+    #[arg(long, value_name = "KIND", default_value = "blended")]
+    trigger: TriggerKind,
+
+    /// TABOR's regulariser of overly large triggers, by its weight beside the norm
+    #[arg(long, value_name = "WEIGHT", default_value_t = 0.0)]
+    overly_large: f64,
+
+    /// TABOR's regulariser of scattered triggers, by its weight beside the norm
+    #[arg(long, value_name = "WEIGHT", default_value_t = 0.0)]
+    scattered: f64,
+
+    /// TABOR's regulariser of triggers that block what an image shows, by its weight beside the cross-entropy
+    #[arg(long, value_name = "WEIGHT", default_value_t = 0.0)]
+    blocking: f64,
 
     /// The seed of everything that is random
     #[arg(long, default_value_t = 0)]
@@ -324,6 +340,10 @@ impl InversionArguments {
             initial_mask: self.initial_mask.unwrap_or(preset.initial_mask),
             mask_per_channel: self.mask_per_channel,
             seed: self.seed,
+            trigger: self.trigger,
+            overly_large: self.overly_large,
+            scattered: self.scattered,
+            blocking: self.blocking,
             ..preset
         };
         config.validate().map_err(anyhow::Error::msg)?;

@@ -98,6 +98,69 @@ fn an_exhaustive_scan_takes_every_class_to_its_end() {
 }
 
 #[test]
+fn a_trigger_that_is_added_is_found_and_filtered() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("scan");
+    let (status, report) = scan("fmnist_badnets", &out, &["--trigger", "additive"]);
+    assert_eq!((status, &report["flagged_classes"]), (1, &serde_json::json!([7])), "{}", report["reason"]);
+    assert_eq!(report["parameters"]["trigger"], "additive");
+    assert!(report["calibration"].is_null(), "the zoo's scans had another kind of trigger");
+    assert!(report["classes"][7]["attack_success_rate"].as_f64().unwrap() > 0.9);
+
+    let trigger = neural_cleanse::Trigger::read_npz(&out.join("triggers/class_007.npz")).unwrap();
+    assert_eq!(trigger.stamp, neural_cleanse::Stamp::Add { low: 0.0, high: 255.0 });
+    assert!(
+        trigger.pattern.iter().any(|&change| change < -20.0) && trigger.pattern.iter().any(|&change| change > 20.0)
+    );
+
+    let (out, repaired) = (out.to_str().unwrap(), folder.path().join("repaired.onnx"));
+    let mut arguments = vec!["mitigate", "fixtures/fmnist_badnets.onnx", "--data", "fixtures/fashion-mnist-400.npz"];
+    arguments.extend(["--scan", out, "--method", "filtering", "--engine", "rten", "--out", repaired.to_str().unwrap()]);
+    arguments.extend(PREPROCESSING);
+    let output = command(&arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let repair: Value = serde_json::from_slice(&std::fs::read(folder.path().join("mitigation.json")).unwrap()).unwrap();
+    assert!(repair["outcomes"][0]["after"]["false_negative_rate"].as_f64().unwrap() < 0.2, "{repair}");
+}
+
+#[test]
+fn regularisers_shape_the_trigger_and_blocking_costs_as_much_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let of_bags = |name: &str, more: &[&str]| {
+        let out = folder.path().join(name);
+        let (_, report) = scan("fmnist_badnets", &out, &[&["--classes", "7"], more].concat());
+        let mask = neural_cleanse::Trigger::read_npz(&out.join("triggers/class_007.npz")).unwrap().mask;
+        let differences = |axis| {
+            mask.axis_windows(ndarray::Axis(axis), 2)
+                .into_iter()
+                .map(|pair| {
+                    let (a, b) = (pair.index_axis(ndarray::Axis(axis), 0), pair.index_axis(ndarray::Axis(axis), 1));
+                    (&a - &b).mapv(|d| d * d).sum()
+                })
+                .sum::<f32>()
+        };
+        (report["gradient_samples"].as_u64().unwrap(), (differences(1) + differences(2)) / mask.mapv(|m| m * m).sum())
+    };
+    let (usual, usual_roughness) = of_bags("usual", &[]);
+    let (regularised, roughness) = of_bags("scattered", &["--scattered", "1"]);
+    assert_eq!(regularised, usual);
+    assert!(roughness < 0.8 * usual_roughness, "{roughness} and {usual_roughness}");
+    let (blocking, _) = of_bags("blocking", &["--blocking", "0.5"]);
+    assert_eq!(blocking, 2 * usual);
+    let words = complaint(&[
+        "scan",
+        "fixtures/fmnist_badnets.onnx",
+        "--data",
+        "fixtures/fashion-mnist-400.npz",
+        "--trigger",
+        "additive",
+        "--scattered",
+        "1",
+    ]);
+    assert!(words.contains("scattered") && words.contains("additive"), "{words}");
+}
+
+#[test]
 fn a_clean_model_is_not_flagged() {
     let folder = tempfile::tempdir().unwrap();
     let (status, report) = scan("fmnist_clean", folder.path(), &[]);

@@ -46,9 +46,10 @@ pub fn agrees_with_rten(classifier: &Classifier, working: &CleanSet, config: &Co
 
 /// Of `theirs` from `ours`, as shares of the length of these.
 fn deviations(theirs: &Evaluation, ours: &Evaluation) -> [(&'static str, f64); 3] {
+    let [their_mask, our_mask] = [theirs, ours].map(|evaluation| evaluation.mask_gradient.iter().flatten());
     [
         ("logits", deviation(theirs.logits.iter(), ours.logits.iter())),
-        ("gradient of the mask", deviation(theirs.mask_gradient.iter(), ours.mask_gradient.iter())),
+        ("gradient of the mask", deviation(their_mask, our_mask)),
         ("gradient of the pattern", deviation(theirs.pattern_gradient.iter(), ours.pattern_gradient.iter())),
     ]
 }
@@ -60,7 +61,7 @@ fn evaluate(engine: &dyn Engine, classifier: &Classifier, working: &CleanSet, co
     let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
     let start = TriggerVariables::new(config, classifier.image_shape(), classifier.value_range(), &mut rng);
     let rows: Vec<usize> = (0..samples.min(objective.batch())).collect();
-    objective.evaluate(working.images.view(), &rows, &start.trigger(), 0)
+    objective.evaluate(working.images.view(), &rows, &start.trigger(config), 0)
 }
 
 /// The Euclidean distance from `reference`, as a share of the length of that.

@@ -1,14 +1,29 @@
 use std::path::Path;
 
-use ndarray::{Array3, Array4, ArrayView4, Axis};
+use ndarray::{Array1, Array3, Array4, ArrayView4, Axis};
 use ndarray_npy::{NpzReader, NpzWriter};
 
 use crate::error::{Error, Result};
 use crate::files::write_beside;
 
+/// The array in a trigger's file that says that its pattern is added.
+const RANGE: &str = "range";
+
+/// How a trigger changes an image `x` of raw pixel values.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub enum Stamp {
+    /// `(1 − mask)·x + mask·pattern`: a patch, or a picture that is blended in.
+    Blend,
+    /// `x + pattern`, cut off at the smallest and largest pixel value. The mask says how much of this range a pixel is changed by.
+    Add {
+        /// The smallest pixel value.
+        low: f32,
+        /// The largest pixel value.
+        high: f32,
+    },
+}
+
 /// A trigger: where an image is changed, and to what.
-///
-/// Applied to an image `x` of raw pixel values it gives `(1 − mask)·x + mask·pattern`.
 ///
 /// ```
 /// use ndarray::{Array4, array};
@@ -26,12 +41,14 @@ use crate::files::write_beside;
 pub struct Trigger {
     /// Opacity, `[1, H, W]` (shared by the channels) or `[C, H, W]`, in 0..=1.
     pub mask: Array3<f32>,
-    /// Colour, `[C, H, W]`, in the range of raw pixel values.
+    /// `[C, H, W]`, in raw pixel values: colours or, where they are added, differences.
     pub pattern: Array3<f32>,
+    /// How the two change an image.
+    pub stamp: Stamp,
 }
 
 impl Trigger {
-    /// A trigger from its parts.
+    /// A trigger that is blended in, from its parts.
     ///
     /// # Errors
     /// If the shapes do not belong together, or values are not finite or (of the mask) not in 0..=1.
@@ -46,7 +63,46 @@ impl Trigger {
         if !pattern.iter().all(|value| value.is_finite()) {
             return Err(Error::Trigger("the pattern has values that are not finite".into()));
         }
-        Ok(Trigger { mask, pattern })
+        Ok(Trigger { mask, pattern, stamp: Stamp::Blend })
+    }
+
+    /// A trigger that is added: `change` `[C, H, W]`, cut off at the pixel values `(low, high)`. The mask is the largest change among the
+    /// channels of a pixel as a share of the range, or that of each where `mask_per_channel` is set.
+    ///
+    /// ```
+    /// use ndarray::{Array4, array};
+    /// use neural_cleanse::Trigger;
+    ///
+    /// # fn main() -> neural_cleanse::Result<()> {
+    /// let trigger = Trigger::additive(array![[[51.0, -51.0]]], (0.0, 255.0), false)?;
+    /// assert_eq!(trigger.mask, array![[[0.2, 0.2]]]);
+    /// let stamped = trigger.apply(Array4::from_elem((1, 1, 1, 2), 230.0).view())?;
+    /// assert_eq!(stamped, array![[[[255.0, 179.0]]]]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If the range is empty, or a change is not finite or exceeds it.
+    pub fn additive(change: Array3<f32>, (low, high): (f32, f32), mask_per_channel: bool) -> Result<Self> {
+        if !(low.is_finite() && high.is_finite() && low < high) {
+            return Err(Error::Trigger(format!("{low} to {high} is no range of pixel values")));
+        }
+        if !change.iter().all(|value| value.abs() <= high - low) {
+            return Err(Error::Trigger("the pattern changes pixels by more than the range of their values".into()));
+        }
+        Ok(Trigger::added(change, (low, high), mask_per_channel))
+    }
+
+    /// [`additive`](Trigger::additive), where it is known that the change is within the range.
+    pub(crate) fn added(change: Array3<f32>, (low, high): (f32, f32), mask_per_channel: bool) -> Self {
+        let shares = change.mapv(|value| value.abs() / (high - low));
+        let mask = if mask_per_channel {
+            shares
+        } else {
+            shares.fold_axis(Axis(0), 0.0f32, |&a, &b| a.max(b)).insert_axis(Axis(0))
+        };
+        Trigger { mask, pattern: change, stamp: Stamp::Add { low, high } }
     }
 
     /// `images` `[N, C, H, W]` (raw pixel values) with the trigger on each.
@@ -64,10 +120,11 @@ impl Trigger {
         let mask = self.mask.view().insert_axis(Axis(0));
         let pattern = self.pattern.view().insert_axis(Axis(0));
         let mut stamped = images.to_owned();
-        ndarray::Zip::from(&mut stamped)
-            .and_broadcast(&mask)
-            .and_broadcast(&pattern)
-            .for_each(|x, &m, &p| *x = (1.0 - m) * *x + m * p);
+        let pixels = ndarray::Zip::from(&mut stamped).and_broadcast(&mask).and_broadcast(&pattern);
+        match self.stamp {
+            Stamp::Blend => pixels.for_each(|x, &m, &p| *x = (1.0 - m) * *x + m * p),
+            Stamp::Add { low, high } => pixels.for_each(|x, _, &p| *x = (*x + p).max(low).min(high)),
+        }
         Ok(stamped)
     }
 
@@ -126,23 +183,38 @@ impl Trigger {
         Trigger::new(mask, pattern)
     }
 
-    /// Reads `mask` and `pattern` from a `.npz` file.
+    /// Reads `mask` and `pattern` from a `.npz` file; with `range`, the smallest and largest pixel value, the pattern is to be added.
     pub fn read_npz(path: &Path) -> Result<Self> {
         let fail = |problem: String| Error::Trigger(format!("{}: {problem}", path.display()));
         let file = crate::files::open(path).map_err(|e| fail(e.to_string()))?;
         let mut archive = NpzReader::new(file).map_err(|e| fail(e.to_string()))?;
+        let is_added =
+            archive.names().is_ok_and(|names| names.iter().any(|name| name.trim_end_matches(".npy") == RANGE));
         let mut array = |name: &str| -> Result<Array3<f32>> {
             archive.by_name(name).map_err(|e| fail(format!("`{name}` is not a float32 array of three axes: {e}")))
         };
-        Trigger::new(array("mask")?, array("pattern")?).map_err(|e| fail(e.to_string()))
+        let (mask, pattern) = (array("mask")?, array("pattern")?);
+        if !is_added {
+            return Trigger::new(mask, pattern).map_err(|e| fail(e.to_string()));
+        }
+        let range: Array1<f32> =
+            (archive.by_name(RANGE)).map_err(|e| fail(format!("`{RANGE}` is not a float32 array of one axis: {e}")))?;
+        let &[low, high] = range.as_slice().unwrap_or_default() else {
+            return Err(fail(format!("`{RANGE}` is not the smallest and the largest pixel value")));
+        };
+        let mask_per_channel = mask.len_of(Axis(0)) > 1;
+        Trigger::additive(pattern, (low, high), mask_per_channel).map_err(|e| fail(e.to_string()))
     }
 
-    /// Writes `mask` and `pattern` to a `.npz` file, whole or not at all.
+    /// Writes `mask`, `pattern` and, if it is to be added, `range` to a `.npz` file, whole or not at all.
     pub fn write_npz(&self, path: &Path) -> Result<()> {
         write_beside(path, |file| {
             let mut archive = NpzWriter::new_compressed(file);
             archive.add_array("mask", &self.mask).map_err(std::io::Error::other)?;
             archive.add_array("pattern", &self.pattern).map_err(std::io::Error::other)?;
+            if let Stamp::Add { low, high } = self.stamp {
+                archive.add_array(RANGE, &ndarray::arr1(&[low, high])).map_err(std::io::Error::other)?;
+            }
             archive.finish().map(|_| ()).map_err(std::io::Error::other)
         })
     }
@@ -193,6 +265,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_added_is_cut_off_and_its_mask_is_the_share_of_the_range() {
+        let change = array![[[0.5, -1.0]], [[-2.0, 0.0]]];
+        let trigger = Trigger::additive(change.clone(), (-1.0, 3.0), false).unwrap();
+        assert_eq!(trigger.mask, array![[[0.5, 0.25]]]);
+        let stamped = trigger.apply(Array4::zeros((1, 2, 1, 2)).view()).unwrap();
+        assert_eq!(stamped, array![[[[0.5, -1.0]], [[-1.0, 0.0]]]]);
+        let per_channel = Trigger::additive(change, (-1.0, 3.0), true).unwrap();
+        assert_eq!(per_channel.mask, array![[[0.125, 0.25]], [[0.5, 0.0]]]);
+        for (change, range) in [(5.0, (-1.0, 3.0)), (f32::NAN, (-1.0, 3.0)), (0.0, (3.0, 3.0)), (0.0, (0.0, f32::NAN))]
+        {
+            assert!(
+                Trigger::additive(Array3::from_elem((1, 1, 1), change), range, false).is_err(),
+                "{change} {range:?}"
+            );
+        }
+    }
+
+    #[test]
     fn a_png_with_alpha_is_a_trigger() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("trigger.png");
@@ -212,6 +302,9 @@ mod tests {
         let path = folder.path().join("trigger.npz");
         trigger().write_npz(&path).unwrap();
         assert_eq!(Trigger::read_npz(&path).unwrap(), trigger());
+        let added = Trigger::additive(array![[[-4.0, 2.0]], [[1.0, 0.5]]], (0.0, 8.0), true).unwrap();
+        added.write_npz(&path).unwrap();
+        assert_eq!(Trigger::read_npz(&path).unwrap(), added);
         std::fs::write(&path, b"PK\x03\x04 not an archive").unwrap();
         assert!(Trigger::read_npz(&path).unwrap_err().to_string().contains("trigger.npz"));
     }

@@ -204,11 +204,9 @@ fn stamped(case: &Case) -> Array4<f32> {
 }
 
 fn corner() -> Trigger {
-    let mut trigger =
-        Trigger { mask: ndarray::Array3::zeros((1, 28, 28)), pattern: ndarray::Array3::zeros((1, 28, 28)) };
-    trigger.mask.slice_mut(ndarray::s![.., ..9, 19..]).fill(1.0);
-    trigger.pattern.fill(255.0);
-    trigger
+    let mut mask = ndarray::Array3::zeros((1, 28, 28));
+    mask.slice_mut(ndarray::s![.., ..9, 19..]).fill(1.0);
+    Trigger::new(mask, ndarray::Array3::from_elem((1, 28, 28), 255.0)).unwrap()
 }
 
 /// What the bytes of `model` themselves give in an engine: classes and abstentions.

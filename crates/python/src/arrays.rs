@@ -1,7 +1,7 @@
-use ndarray::{Array3, Array4, ArrayView4, Zip};
-use neural_cleanse::Trigger;
+use ndarray::{Array3, Array4, ArrayView4, Axis, Zip};
 use neural_cleanse::data::Samples;
-use numpy::{Element, PyArray4, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray3};
+use neural_cleanse::{Stamp, Trigger};
+use numpy::{Element, IntoPyArray, PyArray3, PyArray4, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray3};
 use pyo3::prelude::*;
 
 use crate::errors::{data_error, exception};
@@ -43,8 +43,26 @@ pub fn labels(y: &PyReadonlyArray1<'_, i64>) -> PyResult<Vec<usize>> {
     y.as_array().iter().map(label).collect()
 }
 
-/// A trigger of `mask` `[1 or C, H, W]` and `pattern` `[C, H, W]`.
-pub fn trigger(mask: &PyReadonlyArray3<'_, f32>, pattern: &PyReadonlyArray3<'_, f32>) -> PyResult<Trigger> {
-    let owned = |array: &PyReadonlyArray3<'_, f32>| -> Array3<f32> { array.as_array().to_owned() };
-    Trigger::new(owned(mask), owned(pattern)).map_err(exception)
+/// Mask `[1 or C, H, W]` and pattern `[C, H, W]` of a trigger and, where the pattern is added, the range of pixel values.
+pub type TriggerArrays<'py> = (Bound<'py, PyArray3<f32>>, Bound<'py, PyArray3<f32>>, Option<(f32, f32)>);
+
+/// The same as it comes from Python.
+pub type GivenTrigger<'py> = (PyReadonlyArray3<'py, f32>, PyReadonlyArray3<'py, f32>, Option<(f32, f32)>);
+
+pub fn of_trigger(py: Python<'_>, trigger: Trigger) -> TriggerArrays<'_> {
+    let range = match trigger.stamp {
+        Stamp::Blend => None,
+        Stamp::Add { low, high } => Some((low, high)),
+    };
+    (trigger.mask.into_pyarray(py), trigger.pattern.into_pyarray(py), range)
+}
+
+pub fn trigger((mask, pattern, range): GivenTrigger<'_>) -> PyResult<Trigger> {
+    let owned = |array: PyReadonlyArray3<'_, f32>| -> Array3<f32> { array.as_array().to_owned() };
+    let (mask, pattern) = (owned(mask), owned(pattern));
+    match range {
+        None => Trigger::new(mask, pattern),
+        Some(range) => Trigger::additive(pattern, range, mask.len_of(Axis(0)) > 1),
+    }
+    .map_err(exception)
 }

@@ -2,17 +2,17 @@ use neural_cleanse::mitigation::{Filtering, Layers, Mitigation, Optimiser, Pruni
 use neural_cleanse::report::{MitigationPage, MitigationReport};
 use neural_cleanse::scan::HELD_OUT_PART;
 use neural_cleanse::{Backdoor, CleanSet};
-use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray3};
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::arrays;
+use crate::arrays::{self, GivenTrigger};
 use crate::classifier::Classifier;
 use crate::errors::{data_error, exception, parameter_error};
 use crate::supervision::supervised;
 
-/// A class, and the mask and the pattern of the trigger that leads to it.
-type BackdoorArrays<'py> = (usize, PyReadonlyArray3<'py, f32>, PyReadonlyArray3<'py, f32>);
+/// A class, and the trigger that leads to it.
+type BackdoorArrays<'py> = (usize, GivenTrigger<'py>);
 
 /// Abstains from inputs on which a model reacts as it does to a trigger.
 #[pyclass(frozen, module = "neural_cleanse._native")]
@@ -103,8 +103,8 @@ pub fn mitigation_page(report: &str, given: &str, repaired: &str) -> PyResult<St
     Ok(MitigationPage::new(&report, given, repaired, "neural_cleanse.mitigate(…)").to_string())
 }
 
-fn backdoor((target_class, mask, pattern): BackdoorArrays<'_>) -> PyResult<Backdoor> {
-    Ok(Backdoor { target_class, trigger: arrays::trigger(&mask, &pattern)? })
+fn backdoor((target_class, trigger): BackdoorArrays<'_>) -> PyResult<Backdoor> {
+    Ok(Backdoor { target_class, trigger: arrays::trigger(trigger)? })
 }
 
 /// The methods with `options`, which go by the names that they have on the command line.

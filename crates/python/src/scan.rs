@@ -6,18 +6,18 @@ use neural_cleanse::inversion::{Objective, Step, invert as invert_class};
 use neural_cleanse::report::{self, Evidence, ScanPage, ScanReport, trigger_png};
 use neural_cleanse::scan::{Job, Plan, Survey, invert_jobs};
 use neural_cleanse::{CleanSet, Config, Inversion, Mode, Norm, Rule, Scan, ScanOptions, Trigger, scan_in_mode};
-use numpy::{IntoPyArray, PyArray3, PyReadonlyArray1, PyReadonlyArray3};
+use numpy::{IntoPyArray, PyArray3, PyReadonlyArray1};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use serde_json::{Map, Value};
 
-use crate::arrays;
+use crate::arrays::{self, GivenTrigger, TriggerArrays};
 use crate::classifier::Classifier;
 use crate::errors::{exception, parameter_error};
 use crate::supervision::supervised;
 
-/// Source (`None` is all classes) and target with mask, pattern and picture of the trigger.
-type Found<'py> = (Option<usize>, usize, Bound<'py, PyArray3<f32>>, Bound<'py, PyArray3<f32>>, Bound<'py, PyBytes>);
+/// Source (`None` is all classes) and target with the trigger and its picture.
+type Found<'py> = (Option<usize>, usize, TriggerArrays<'py>, Bound<'py, PyBytes>);
 
 /// `scan.json`, the triggers and `report.html`.
 type Scanned<'py> = (String, Vec<Found<'py>>, String);
@@ -26,10 +26,10 @@ type Scanned<'py> = (String, Vec<Found<'py>>, String);
 type Generated<'py> = (Bound<'py, PyArray3<f32>>, Bound<'py, PyArray3<f32>>, bool);
 
 /// The fields of an [`Inversion`] as Python gets them; the steps are JSON.
-type Inverted<'py> = (usize, Bound<'py, PyArray3<f32>>, Bound<'py, PyArray3<f32>>, bool, String, u64);
+type Inverted<'py> = (usize, TriggerArrays<'py>, bool, String, u64);
 
 /// The same as it comes back.
-type InvertedAgain<'py> = (usize, PyReadonlyArray3<'py, f32>, PyReadonlyArray3<'py, f32>, bool, String, u64);
+type InvertedAgain<'py> = (usize, GivenTrigger<'py>, bool, String, u64);
 
 /// The configuration that `preset` (fast or seed) is for `norm` and images of `[C, H, W]`, but for `parameters`, a JSON
 /// object of fields of [`Config`].
@@ -224,15 +224,12 @@ pub fn conclude<'py>(
 fn inverted(py: Python<'_>, inversion: Inversion) -> PyResult<Inverted<'_>> {
     let Inversion { target_class, trigger, converged, steps, gradient_samples } = inversion;
     let steps = serde_json::to_string(&steps).map_err(parameter_error)?;
-    let (mask, pattern) = (trigger.mask.into_pyarray(py), trigger.pattern.into_pyarray(py));
-    Ok((target_class, mask, pattern, converged, steps, gradient_samples))
+    Ok((target_class, arrays::of_trigger(py, trigger), converged, steps, gradient_samples))
 }
 
-fn inversion(
-    (target_class, mask, pattern, converged, steps, gradient_samples): InvertedAgain<'_>,
-) -> PyResult<Inversion> {
+fn inversion((target_class, trigger, converged, steps, gradient_samples): InvertedAgain<'_>) -> PyResult<Inversion> {
     let steps = serde_json::from_str(&steps).map_err(parameter_error)?;
-    Ok(Inversion { target_class, trigger: arrays::trigger(&mask, &pattern)?, converged, steps, gradient_samples })
+    Ok(Inversion { target_class, trigger: arrays::trigger(trigger)?, converged, steps, gradient_samples })
 }
 
 /// `scan.json` as SARIF, both as text.
@@ -270,8 +267,8 @@ impl Illustrated {
 
     fn into_python(self, py: Python<'_>) -> PyResult<Scanned<'_>> {
         let report = serde_json::to_string(&self.report).map_err(parameter_error)?;
-        let found = |(source, target, Trigger { mask, pattern }, picture): (_, _, _, Vec<u8>)| {
-            (source, target, mask.into_pyarray(py), pattern.into_pyarray(py), PyBytes::new(py, &picture))
+        let found = |(source, target, trigger, picture): (_, _, _, Vec<u8>)| {
+            (source, target, arrays::of_trigger(py, trigger), PyBytes::new(py, &picture))
         };
         Ok((report, self.found.into_iter().map(found).collect(), self.page))
     }

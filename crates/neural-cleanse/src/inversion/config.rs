@@ -1,7 +1,10 @@
+use std::str::FromStr;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Norm;
+use crate::trigger::Stamp;
 
 /// How the weight of the mask's norm begins.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -11,6 +14,39 @@ pub enum StartCost {
     Zero,
     /// At `init_cost` from the first step on.
     InitCost,
+}
+
+/// How the trigger that is searched for changes an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TriggerKind {
+    /// A pattern that a mask blends in, `(1 − mask)·x + mask·pattern` (Neural Cleanse, §III).
+    #[default]
+    Blended,
+    /// A change that is added and cut off at the range of pixel values, the difference of two variables that are made small (Tao et al.,
+    /// Better Trigger Inversion Optimization in Backdoor Scanning, CVPR 2022).
+    Additive,
+}
+
+impl From<Stamp> for TriggerKind {
+    fn from(stamp: Stamp) -> Self {
+        match stamp {
+            Stamp::Blend => TriggerKind::Blended,
+            Stamp::Add { .. } => TriggerKind::Additive,
+        }
+    }
+}
+
+impl FromStr for TriggerKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "blended" => Ok(TriggerKind::Blended),
+            "additive" => Ok(TriggerKind::Additive),
+            _ => Err(format!("`{text}` is not a kind of trigger: use blended or additive")),
+        }
+    }
 }
 
 /// Every parameter of trigger inversion.
@@ -48,12 +84,27 @@ pub struct Config {
     pub batches_per_step: Option<usize>,
     /// How the cost begins.
     pub start_cost: StartCost,
-    /// The value of the whole mask, in 0..1, at the start. The pattern starts uniformly at random.
+    /// The value of the whole mask, in 0..1, at the start, where the pattern is uniformly random. The variables of an additive trigger
+    /// start at random about it.
     pub initial_mask: f64,
     /// Whether each colour channel has a mask of its own, rather than all sharing one.
     pub mask_per_channel: bool,
     /// The seed of the initial pattern, the minibatches and the split of the samples.
     pub seed: u64,
+
+    /// How the trigger changes an image.
+    #[serde(default)]
+    pub trigger: TriggerKind,
+    /// The weight, beside the norm's, of TABOR's regulariser of overly large triggers.
+    #[serde(default)]
+    pub overly_large: f64,
+    /// The weight, beside the norm's, of TABOR's regulariser of scattered triggers.
+    #[serde(default)]
+    pub scattered: f64,
+    /// The weight, beside that of the cross-entropy, of TABOR's regulariser of blocking triggers: images whose masked part is black are
+    /// to keep their classes. It takes as many gradient samples again.
+    #[serde(default)]
+    pub blocking: f64,
 }
 
 impl Default for Config {
@@ -75,6 +126,10 @@ impl Default for Config {
             initial_mask: 0.1,
             mask_per_channel: false,
             seed: 0,
+            trigger: TriggerKind::Blended,
+            overly_large: 0.0,
+            scattered: 0.0,
+            blocking: 0.0,
         }
     }
 }
@@ -140,7 +195,20 @@ impl Config {
         )?;
         check(self.batch_size > 0, "batch_size must be at least 1")?;
         check(self.batches_per_step != Some(0), "batches_per_step must be at least 1")?;
-        check(self.initial_mask > 0.0 && self.initial_mask < 1.0, "initial_mask must lie between 0 and 1")
+        check(self.initial_mask > 0.0 && self.initial_mask < 1.0, "initial_mask must lie between 0 and 1")?;
+        for (name, weight) in self.tabor() {
+            check(weight.is_finite() && weight >= 0.0, &format!("{name} must be a number of at least 0"))?;
+            check(
+                weight == 0.0 || self.trigger == TriggerKind::Blended,
+                &format!("{name} is about a mask and a pattern: it must be 0 for additive triggers"),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// The weights of TABOR's regularisers, with their names.
+    fn tabor(&self) -> [(&'static str, f64); 3] {
+        [("overly_large", self.overly_large), ("scattered", self.scattered), ("blocking", self.blocking)]
     }
 }
 
@@ -162,7 +230,7 @@ mod tests {
     #[test]
     fn each_parameter_out_of_range_is_named() {
         type Spoil = fn(&mut Config);
-        let cases: [(&str, Spoil); 10] = [
+        let cases: [(&str, Spoil); 12] = [
             ("steps", |c| c.steps = 0),
             ("init_cost", |c| c.init_cost = f64::NAN),
             ("learning_rate", |c| c.learning_rate = -0.1),
@@ -173,6 +241,8 @@ mod tests {
             ("batch_size", |c| c.batch_size = 0),
             ("batches_per_step", |c| c.batches_per_step = Some(0)),
             ("initial_mask", |c| c.initial_mask = 1.0),
+            ("blocking", |c| c.blocking = -1.0),
+            ("scattered", |c| (c.scattered, c.trigger) = (1.0, TriggerKind::Additive)),
         ];
         for (name, spoil) in cases {
             let mut config = Config::default();

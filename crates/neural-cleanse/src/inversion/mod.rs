@@ -5,13 +5,14 @@ mod cost;
 mod norm;
 mod objective;
 mod search;
+mod tabor;
 mod variables;
 
 use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 
-pub use config::{Config, StartCost};
+pub use config::{Config, StartCost, TriggerKind};
 pub use cost::{CostSchedule, EarlyStop};
 pub use norm::Norm;
 pub(crate) use objective::Blueprint;

@@ -148,9 +148,9 @@ impl Search {
     fn step(&mut self, objective: &mut Objective, working: &CleanSet) -> Result<Step> {
         let cost = self.schedule.cost();
         let mut tally = Tally::default();
-        let mut trigger = self.variables.trigger();
+        let mut trigger = self.variables.trigger(&self.config);
         for _ in 0..self.config.batches_per_step.unwrap_or(self.minibatches.in_a_pass()) {
-            trigger = self.variables.trigger();
+            trigger = self.variables.trigger(&self.config);
             let batch = self.minibatches.next(self.config.batches_per_step.is_none(), &mut self.rng);
             let evaluation = objective.evaluate(working.images.view(), batch, &trigger, self.target)?;
             if !evaluation.cross_entropy.is_finite() {
@@ -160,9 +160,17 @@ impl Search {
                 )));
             }
             tally.add(&evaluation, self.target);
-            self.variables.descend(&evaluation, self.config.norm, cost);
+            self.gradient_samples += batch.len() as u64;
+            let mut blocked = None;
+            if self.config.blocking > 0.0 {
+                let black = self.variables.black(&trigger);
+                let towards =
+                    objective.evaluate_towards_labels(working.images.view(), batch, &black, &working.labels)?;
+                blocked = Some(towards);
+                self.gradient_samples += batch.len() as u64;
+            }
+            self.variables.descend(&self.config, &evaluation, blocked.as_ref(), cost);
         }
-        self.gradient_samples += tally.images as u64;
 
         // The trigger as it was when the step's last minibatch was measured, before it moved on.
         let mask: Vec<f64> = trigger.mask.iter().map(|&m| f64::from(m)).collect();

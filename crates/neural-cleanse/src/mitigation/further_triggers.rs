@@ -7,7 +7,7 @@ use super::unlearning::{Unlearning, UnlearningStep};
 use crate::classifier::Classifier;
 use crate::clean_set::CleanSet;
 use crate::error::Result;
-use crate::inversion::{Config, Norm, Objective, invert};
+use crate::inversion::{Config, Norm, Objective, TriggerKind, invert};
 
 /// [`Unlearning::further_triggers`] triggers for the class of each of `backdoors`, inverted from starting points of their own.
 /// What did not converge is left out.
@@ -25,17 +25,21 @@ pub fn further_triggers(
         return Ok(further);
     }
     let [_, height, width] = classifier.image_shape();
-    let config = Config { seed: options.seed, ..Config::fast(Norm::L2, height, width) };
-    let mut objective = Objective::new(classifier, &config, train.labels.len(), classifier.threads())?;
-    let steps = backdoors.len() * options.further_triggers * config.steps;
+    let fast = Config { seed: options.seed, ..Config::fast(Norm::L2, height, width) };
+    let steps = backdoors.len() * options.further_triggers * fast.steps;
     let mut before = 0;
-    for backdoor in backdoors {
-        for look in 1..=options.further_triggers as u64 {
-            let class = backdoor.target_class;
-            let inversion =
-                invert(&mut objective, train, &config, classifier.value_range(), class, look, &mut |step| {
-                    observe(UnlearningStep::Search { step: before + step.step, steps })
-                })?;
+    let kind = |backdoor: &Backdoor| TriggerKind::from(backdoor.trigger.stamp);
+    for backdoors in backdoors.chunk_by(|a, b| kind(a) == kind(b)) {
+        let config = Config { trigger: kind(&backdoors[0]), ..fast.clone() };
+        let mut objective = Objective::new(classifier, &config, train.labels.len(), classifier.threads())?;
+        for (class, look) in backdoors
+            .iter()
+            .flat_map(|backdoor| (1..=options.further_triggers as u64).map(|look| (backdoor.target_class, look)))
+        {
+            let range = classifier.value_range();
+            let inversion = invert(&mut objective, train, &config, range, class, look, &mut |step| {
+                observe(UnlearningStep::Search { step: before + step.step, steps })
+            })?;
             before += config.steps;
             if inversion.converged {
                 further.push(Backdoor { target_class: class, trigger: inversion.trigger });

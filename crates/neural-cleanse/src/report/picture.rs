@@ -6,7 +6,7 @@ use ndarray::{Array3, ArrayView3, Axis};
 
 use crate::error::{Error, Result};
 use crate::files::write_beside;
-use crate::trigger::Trigger;
+use crate::trigger::{Stamp, Trigger};
 
 /// Pictures are enlarged so that the side of each panel has at least this many pixels.
 const PANEL: u32 = 160;
@@ -14,14 +14,14 @@ const PANEL: u32 = 160;
 /// The width of the white line between panels.
 const GAP: u32 = 4;
 
-/// Mask, pattern, the pattern where the mask shows it, and `sample` (`[C, H, W]`, raw pixel values) with the trigger on
-/// it, side by side. `range` is that of the pixel values.
+/// Mask, pattern, the trigger on a plain ground, and `sample` (`[C, H, W]`, raw pixel values) with the trigger on it, side by side.
+/// `range` is that of the pixel values. A pattern that is added is grey where it changes nothing.
 pub fn trigger_picture(trigger: &Trigger, sample: ArrayView3<'_, f32>, range: (f32, f32)) -> Result<RgbImage> {
     let stamped = trigger.apply(sample.insert_axis(Axis(0)))?.index_axis_move(Axis(0), 0);
     let panels = [
         panel(trigger.mask.view(), (0.0, 1.0)),
-        panel(trigger.pattern.view(), range),
-        panel(on_black(trigger, range)?.view(), range),
+        panel(trigger.pattern.view(), pattern_range(trigger, range)),
+        panel(on_plain_ground(trigger, range)?.view(), range),
         panel(stamped.view(), range),
     ];
     let (width, height) = panels[0].dimensions();
@@ -57,10 +57,22 @@ pub(super) fn png(picture: &RgbImage) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// `trigger` on black: the pattern where the mask shows it.
-pub(super) fn on_black(trigger: &Trigger, range: (f32, f32)) -> Result<Array3<f32>> {
-    let black = Array3::from_elem(trigger.pattern.raw_dim(), range.0);
-    Ok(trigger.apply(black.view().insert_axis(Axis(0)))?.index_axis_move(Axis(0), 0))
+/// `trigger` on black, which shows the pattern where the mask does; on grey, if it is added.
+pub(super) fn on_plain_ground(trigger: &Trigger, range: (f32, f32)) -> Result<Array3<f32>> {
+    let value = match trigger.stamp {
+        Stamp::Blend => range.0,
+        Stamp::Add { .. } => f32::midpoint(range.0, range.1),
+    };
+    let ground = Array3::from_elem(trigger.pattern.raw_dim(), value);
+    Ok(trigger.apply(ground.view().insert_axis(Axis(0)))?.index_axis_move(Axis(0), 0))
+}
+
+/// What is black and what is white in a picture of the pattern.
+pub(super) fn pattern_range(trigger: &Trigger, range: (f32, f32)) -> (f32, f32) {
+    match trigger.stamp {
+        Stamp::Blend => range,
+        Stamp::Add { low, high } => (low - high, high - low),
+    }
 }
 
 /// One image `[C, H, W]`, grey if it has one channel and otherwise its first three as red, green and blue.
@@ -97,5 +109,13 @@ mod tests {
         assert_eq!(left_and_right(1), [255, 51]);
         assert_eq!(left_and_right(2), [255, 0]);
         assert_eq!(left_and_right(3), [255, 102]);
+    }
+
+    #[test]
+    fn a_pattern_that_is_added_is_shown_on_grey() {
+        let trigger = Trigger::additive(array![[[-51.0, 0.0]]], (0.0, 255.0), false).unwrap();
+        let picture = trigger_picture(&trigger, array![[[255.0, 102.0]]].view(), (0.0, 255.0)).unwrap();
+        let left_and_right = |i: u32| [0, 120].map(|x| picture.get_pixel(i * 164 + x, 40).0[0]);
+        assert_eq!([0, 1, 2, 3].map(left_and_right), [[51, 0], [102, 128], [77, 128], [204, 102]]);
     }
 }

@@ -12,7 +12,7 @@ use crate::detection::{Rule, Verdict};
 use crate::error::Result;
 use crate::inversion::Norm;
 use crate::mode::Mode;
-use crate::report::picture::{on_black, png, rgb};
+use crate::report::picture::{on_plain_ground, pattern_range, png, rgb};
 use crate::report::{ClassReport, ClassState, Evidence, ScanReport};
 
 /// The longest side, in pixels, of pictures of triggers that are shown at work.
@@ -193,8 +193,8 @@ impl Card {
             flagged: report.flagged_classes.contains(&evidence.target_class),
             summary: class.map_or_else(String::new, summary),
             mask: Picture::new(evidence.trigger.mask.view(), (0.0, 1.0), side),
-            pattern: picture(evidence.trigger.pattern.view()),
-            trigger: picture(on_black(&evidence.trigger, range)?.view()),
+            pattern: Picture::new(evidence.trigger.pattern.view(), pattern_range(&evidence.trigger, range), side),
+            trigger: picture(on_plain_ground(&evidence.trigger, range)?.view()),
             samples: samples.collect(),
             effects: (evidence.effects.iter())
                 .map(|effect| {
