@@ -1,14 +1,17 @@
 //! What a long scan and many scans leave behind in their process: nothing.
 #![cfg(target_os = "linux")]
 
+mod installed;
+
 use std::fs;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use installed::engines;
 use ndarray::Array4;
 use neural_cleanse::data::Samples;
-use neural_cleanse::engine::{Engine, OnnxRuntime, OpenVino, Rten};
+use neural_cleanse::engine::Engine;
 use neural_cleanse::inversion::Step;
 use neural_cleanse::scan::Observer;
 use neural_cleanse::{Classifier, ClassifierOptions, Config, Model, ScanOptions, scan};
@@ -18,19 +21,6 @@ use onnx_grad::{ElementType, Graph, Tensor, ValueType};
 static ALONE: Mutex<()> = Mutex::new(());
 
 const BATCH: usize = 16;
-
-fn engines() -> Vec<Arc<dyn Engine>> {
-    let mut engines: Vec<Arc<dyn Engine>> = vec![Arc::new(Rten)];
-    match OnnxRuntime::load(None) {
-        Ok(engine) => engines.push(Arc::new(engine)),
-        Err(error) => eprintln!("skipped: onnxruntime: {error}"),
-    }
-    match OpenVino::load(None) {
-        Ok(engine) => engines.push(Arc::new(engine)),
-        Err(error) => eprintln!("skipped: openvino: {error}"),
-    }
-    engines
-}
 
 /// A linear model of 4x4 pixels and three classes, which look at a row each.
 fn model() -> Vec<u8> {

@@ -1,8 +1,10 @@
 //! Every engine must pass the same tests. One whose library is not installed is skipped, and says so.
 
-use std::sync::Arc;
+mod installed;
+
 use std::thread;
 
+use installed::engines;
 use ndarray::{Array4, ArrayD, array};
 use neural_cleanse::engine::{
     Engine, EngineChoice, EngineError, OnnxRuntime, OpenVino, Precision, Provider, Rten, Session, select,
@@ -12,19 +14,6 @@ use onnx_grad::{ElementType, Graph, Tensor, ValueType, differentiate};
 
 const ARITHMETIC: &[u8] = include_bytes!("models/arithmetic.onnx");
 const NETWORK: &[u8] = include_bytes!("models/network.onnx");
-
-fn engines() -> Vec<Arc<dyn Engine>> {
-    let mut engines: Vec<Arc<dyn Engine>> = vec![Arc::new(Rten)];
-    match OnnxRuntime::load(None) {
-        Ok(engine) => engines.push(Arc::new(engine)),
-        Err(error) => eprintln!("skipped: onnxruntime: {error}"),
-    }
-    match OpenVino::load(None) {
-        Ok(engine) => engines.push(Arc::new(engine)),
-        Err(error) => eprintln!("skipped: openvino: {error}"),
-    }
-    engines
-}
 
 fn a() -> ArrayD<f32> {
     array![[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]].into_dyn()

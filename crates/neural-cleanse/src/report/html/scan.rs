@@ -171,8 +171,12 @@ impl<'a> ScanPage<'a> {
         self.report.classes.iter().any(|class| class.state == ClassState::Dropped)
     }
 
-    fn norm_name(&self) -> &'static str {
-        if self.report.parameters.norm == Norm::Inf { "largest mask value" } else { "L1 norm of the mask" }
+    /// What the chart's bars are.
+    fn bars(&self) -> &'static str {
+        match self.report.parameters.norm {
+            Norm::Inf => "largest mask values",
+            Norm::L1 | Norm::L2 => "L1 norms of the masks, larger where the trigger is fainter than usual",
+        }
     }
 }
 
