@@ -154,6 +154,7 @@ fn nearest_to(median: f64, contenders: &[Contender], sample: &[usize]) -> Vec<us
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inversion::TriggerKind;
 
     const LOOK: Look = Look { step: 20, promising_below: 1.2 };
 
@@ -230,7 +231,9 @@ mod tests {
         assert!(applies(&Config { seed: 9, ..fast.clone() }, 28, 28));
         assert!(!applies(&fast, 32, 32));
         assert!(!applies(&Config::fast(Norm::Inf, 28, 28), 28, 28));
-        assert!(!applies(&Config { steps: 100, ..fast }, 28, 28));
+        assert!(!applies(&Config { steps: 100, ..fast.clone() }, 28, 28));
+        assert!(!applies(&Config { trigger: TriggerKind::Additive, ..fast.clone() }, 28, 28));
+        assert!(!applies(&Config { scattered: 0.1, ..fast }, 28, 28));
         assert!(!applies(&Config::default(), 28, 28));
     }
 }

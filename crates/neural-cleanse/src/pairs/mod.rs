@@ -6,9 +6,9 @@ use ndarray::Array2;
 
 use crate::attack::Attack;
 use crate::detection::{Rule, Verdict, median, weight};
-use crate::elimination::expected_norms;
+use crate::elimination::{self, expected_norms};
 use crate::error::Result;
-use crate::inversion::{Config, Inversion, Norm};
+use crate::inversion::{Config, Inversion};
 use crate::look::{Look, Method};
 use crate::scan::{Observer, Plan, class_label};
 use crate::searches::{Contender, Searches};
@@ -83,9 +83,6 @@ const SCREENING: [Screening; 3] = [
 
 /// Up to so many pairs all are searched to the end, which tells natural spread from an attack more clearly.
 const FEW_PAIRS: usize = 200;
-
-/// How many steps the screening was measured for.
-const SCREENED_STEPS: usize = 60;
 
 /// How many pairs that are as expected are finished, to tell how norms shrink.
 const REFERENCES: usize = 15;
@@ -164,7 +161,7 @@ fn search(
         return Ok((norms(contenders, &references, classes), references));
     }
     let mut searches = Searches::new(plan.classifier, &plan.working, config, observer, contenders.len())?;
-    if contenders.len() > FEW_PAIRS && is_screened(plan, config) {
+    if contenders.len() > FEW_PAIRS && is_screened(plan) {
         for look in SCREENING {
             searches.advance(in_the_race(contenders), look.step)?;
             screen(contenders, &mut references, classes, look.promising_below);
@@ -203,9 +200,10 @@ fn opacity(contender: &Contender) -> Option<f64> {
     contender.inversion.as_ref().filter(|inversion| inversion.converged).map(|inversion| inversion.trigger.opacity())
 }
 
-/// Whether pairs are dropped on the way: for the steps and the norms that this was measured for.
-fn is_screened(plan: &Plan<'_>, config: &Config) -> bool {
-    !plan.options.exhaustive && config.steps == SCREENED_STEPS && config.norm != Norm::Inf
+/// Whether pairs are dropped on the way: under the schedule that this was measured for.
+fn is_screened(plan: &Plan<'_>) -> bool {
+    let [_, height, width] = plan.classifier.image_shape();
+    !plan.options.exhaustive && elimination::applies(&plan.options.config, height, width)
 }
 
 fn images_of(plan: &Plan<'_>, class: usize) -> usize {
