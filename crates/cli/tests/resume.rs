@@ -11,9 +11,13 @@ use serde_json::Value;
 
 /// A scan of the backdoored fixture into `out`, in the schedule that drops classes.
 fn scan(out: &Path, more: &[&str]) -> Command {
+    scan_of("fixtures/resnet_badnets.onnx", out, more)
+}
+
+fn scan_of(model: &str, out: &Path, more: &[&str]) -> Command {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut command = Command::new(env!("CARGO_BIN_EXE_neural-cleanse"));
-    command.args(["scan", "fixtures/resnet_badnets.onnx", "--data", "fixtures/fashion-mnist-400.npz"]);
+    command.args(["scan", model, "--data", "fixtures/fashion-mnist-400.npz"]);
     command.args(["--scale", "0.00392157", "--mean", "0.2860", "--std", "0.3530", "--engine", "rten"]);
     command.arg("--out").arg(out).args(more).current_dir(root).stdout(Stdio::null()).stderr(Stdio::piped());
     command
@@ -57,14 +61,24 @@ fn signal(child: &Child, name: &str) {
     assert!(sent.success());
 }
 
-/// `NEURAL_CLEANSE_KILLS` is how often, 5 if it is not set.
 #[test]
 fn a_scan_that_is_killed_at_any_moment_comes_to_the_same_in_the_end() {
+    kill_at_any_moment(|out| scan(out, &[]), 1);
+}
+
+#[test]
+fn a_scan_of_pairs_that_is_killed_at_any_moment_comes_to_the_same_in_the_end() {
+    let few = ["--mode", "pairs", "--steps", "12", "--samples", "120"];
+    kill_at_any_moment(|out| scan_of("fixtures/fmnist_source_specific.onnx", out, &few), 0);
+}
+
+/// `scan` ends with `status`. `NEURAL_CLEANSE_KILLS` is how often it is killed, 5 if it is not set.
+fn kill_at_any_moment(scan: impl Fn(&Path) -> Command, status: i32) {
     let kills: u32 = std::env::var("NEURAL_CLEANSE_KILLS").map_or(5, |kills| kills.parse().unwrap());
     let folder = tempfile::tempdir().unwrap();
     let (whole, out) = (folder.path().join("whole"), folder.path().join("out"));
     let started = Instant::now();
-    assert_eq!(scan(&whole, &[]).status().unwrap().code(), Some(1));
+    assert_eq!(scan(&whole).status().unwrap().code(), Some(status));
     let (time, expected) = (started.elapsed(), result(&whole));
 
     let (mut killed, mut resumed, mut finished, mut state) = (0, 0, 0, 1u64);
@@ -74,7 +88,7 @@ fn a_scan_that_is_killed_at_any_moment_comes_to_the_same_in_the_end() {
         let moment = time.mul_f64((state >> 33) as f64 / (1u64 << 31) as f64);
         let kept = searches(&out);
         resumed += u32::from(kept > 0);
-        let mut child = scan(&out, &[]).spawn().unwrap();
+        let mut child = scan(&out).spawn().unwrap();
         if killed < kills {
             std::thread::sleep(moment);
             child.kill().unwrap();
@@ -91,9 +105,9 @@ fn a_scan_that_is_killed_at_any_moment_comes_to_the_same_in_the_end() {
                 );
                 assert!(searches(&out) >= kept || result(&out) == expected, "searches were lost");
             }
-            Some(status) => {
+            Some(code) => {
                 finished += 1;
-                assert_eq!((status, searches(&out)), (1, 0), "{}", words(&output));
+                assert_eq!((code, searches(&out)), (status, 0), "{}", words(&output));
                 let (report, triggers) = result(&out);
                 assert_eq!(report, expected.0);
                 assert!(triggers == expected.1, "other triggers: {:?}", triggers.keys());

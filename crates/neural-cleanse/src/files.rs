@@ -35,16 +35,30 @@ pub fn remove_unfinished(folder: &Path) -> Result<()> {
 /// # Errors
 /// What `write` or the file system reports, with the path.
 pub(crate) fn write_beside(path: &Path, write: impl FnOnce(&File) -> io::Result<()>) -> Result<()> {
+    write_then_rename(path, |file| {
+        write(file)?;
+        file.sync_all()
+    })
+}
+
+/// As [`write_beside`], but without waiting for the disk: after a loss of power the file may be there in part.
+///
+/// # Errors
+/// What `write` or the file system reports, with the path.
+pub(crate) fn write_beside_unsynced(path: &Path, write: impl FnOnce(&File) -> io::Result<()>) -> Result<()> {
+    write_then_rename(path, write)
+}
+
+fn write_then_rename(path: &Path, write: impl FnOnce(&File) -> io::Result<()>) -> Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let attempt = || -> io::Result<()> {
         let file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder)?;
-        write(file.as_file())?;
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
             file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
         }
-        file.as_file().sync_all()?;
+        write(file.as_file())?;
         file.persist(path).map_err(|e| e.error)?;
         Ok(())
     };

@@ -38,6 +38,8 @@ pub struct Contender {
     pub inversion: Option<Inversion>,
     search: Option<Search>,
     dropped: bool,
+    /// Whether it was taken up again after it had dropped out.
+    again: bool,
     /// The rounds that were gone through; the norm at the end of each is in `norms`.
     rounds: Vec<Round>,
     /// What an earlier scan has kept of the rounds to come.
@@ -72,6 +74,7 @@ impl Contender {
             inversion: None,
             search: None,
             dropped: false,
+            again: false,
             rounds: Vec::new(),
             kept: None,
         }
@@ -96,8 +99,16 @@ impl Contender {
     /// Takes part again, from the first step.
     pub fn start_again(&mut self) {
         self.dropped = false;
+        self.again = true;
         self.norms.clear();
         self.rounds.clear();
+    }
+
+    /// What its search goes by on disk.
+    fn name(&self) -> String {
+        let way = self.source.map_or("class".to_owned(), |source| format!("pair_{source:03}"));
+        let again = if self.again { "_again" } else { "" };
+        format!("{way}_{:03}_look_{}{again}", self.class, self.look)
     }
 
     /// Whether the class has dropped out.
@@ -109,7 +120,7 @@ impl Contender {
     fn recall(&mut self, store: &Store, config: &Config, to: usize) -> bool {
         let round = self.rounds.len();
         if round == 0 {
-            self.kept = store.load(self.class, self.look).map(Box::new);
+            self.kept = store.load(&self.name()).map(Box::new);
         }
         let Some(mut kept) = self.kept.take_if(|kept| kept.rounds.get(round).is_some_and(|round| round.to == to))
         else {
@@ -235,10 +246,13 @@ impl<'a> Searches<'a> {
 impl Surroundings<'_> {
     fn advance(&self, objective: &mut Objective, contender: &mut Contender, steps: usize, keep: bool) -> Result<()> {
         let (class, source, look) = (contender.class, contender.source, contender.look);
-        // Pairs are many and short: they are not kept.
-        let store = self.observer.store().filter(|_| source.is_none());
+        let paused = || match source {
+            Some(source) => self.observer.pair_paused(source, class),
+            None => self.observer.class_paused(class, look),
+        };
+        let store = self.observer.store();
         if store.is_some_and(|store| contender.recall(store, self.config, steps)) {
-            self.observer.class_paused(class, look);
+            paused();
             return Ok(());
         }
         if source.is_none() {
@@ -259,12 +273,9 @@ impl Surroundings<'_> {
         search.advance(objective, self.working, steps, &mut observe)?;
         contender.record(search, steps, before, keep);
         if let Some(store) = store {
-            store.save(class, look, contender)?;
+            store.save(&contender.name(), contender)?;
         }
-        match source {
-            Some(source) => self.observer.pair_paused(source, class),
-            None => self.observer.class_paused(class, look),
-        }
+        paused();
         Ok(())
     }
 }
@@ -292,7 +303,8 @@ mod tests {
         }
     }
 
-    /// What three classes come to in these rounds, and with how many gradient samples.
+    /// What three classes and two pairs come to in these rounds, and with how many gradient samples. The second pair drops out after the first
+    /// round, and is taken up again after the last.
     fn run(memory: usize, rounds: &[usize], observer: &Keeping) -> (Vec<Inversion>, u64) {
         let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/fmnist_badnets.onnx");
         let model = onnx_grad::Model::read(model).unwrap();
@@ -304,9 +316,16 @@ mod tests {
         let mut searches = Searches::new(&classifier, &working, &config, observer, 3).unwrap();
         searches.memory = memory;
         let mut contenders: Vec<Contender> = [2, 5, 7].map(|class| Contender::new(Job { class, look: 0 })).into();
+        contenders.extend([Contender::of_pair(2, 7, 0), Contender::of_pair(7, 2, 0)]);
         for &steps in rounds {
-            searches.advance(contenders.iter_mut().collect(), steps).unwrap();
-            assert!(contenders.iter().all(|contender| contender.steps == steps));
+            let in_the_race = contenders.iter_mut().filter(|contender| !contender.is_dropped()).collect();
+            searches.advance(in_the_race, steps).unwrap();
+            assert!(contenders.iter().all(|contender| contender.is_dropped() || contender.steps == steps));
+            contenders[4].drop_out();
+        }
+        if rounds.ends_with(&[6]) {
+            contenders[4].start_again();
+            searches.advance(vec![&mut contenders[4]], 6).unwrap();
         }
         let spent: u64 = contenders.iter().map(|contender| contender.gradient_samples).sum();
         (contenders.into_iter().filter_map(|contender| contender.inversion).collect(), spent)
@@ -315,9 +334,12 @@ mod tests {
     #[test]
     fn a_search_that_was_let_go_comes_to_the_same_when_it_is_taken_up_again() {
         let (at_once, spent) = run(MEMORY, &[6], &Keeping(None));
-        assert_eq!((at_once.len(), spent), (3, 3 * 6 * 16));
-        assert_eq!(run(MEMORY, &[2, 3, 6], &Keeping(None)), (at_once.clone(), spent));
-        assert_eq!(run(0, &[2, 3, 6], &Keeping(None)), (at_once, 3 * (2 + 3 + 6) * 16));
+        // 16 images a step, and the 4 of a class.
+        assert_eq!((at_once.len(), spent), (5, 3 * 6 * 16 + (6 + 6 + 6) * 4));
+        assert_eq!(run(MEMORY, &[2, 3, 6], &Keeping(None)), (at_once.clone(), 3 * 6 * 16 + (6 + 2 + 6) * 4));
+        let from_the_first_step = 2 + 3 + 6;
+        let spent = 3 * from_the_first_step * 16 + (from_the_first_step + 2 + 6) * 4;
+        assert_eq!(run(0, &[2, 3, 6], &Keeping(None)), (at_once, spent));
     }
 
     #[test]
@@ -328,8 +350,15 @@ mod tests {
                 let folder = tempfile::tempdir().unwrap();
                 let keeping = || Keeping(Some(Store::open(folder.path(), &Fingerprint::default(), false).unwrap()));
                 run(memory, stopped_after, &keeping());
-                // One of the three classes had not come so far.
-                std::fs::remove_file(folder.path().join("class_005_look_0.search")).unwrap();
+                // One of the classes had not come so far, and neither had one of the pairs.
+                for search in ["class_005_look_0.search", "pair_002_007_look_0.search"] {
+                    std::fs::remove_file(folder.path().join(search)).unwrap();
+                }
+                assert!(folder.path().join("pair_007_002_look_0.search").exists());
+                assert_eq!(
+                    folder.path().join("pair_007_002_look_0_again.search").exists(),
+                    stopped_after.ends_with(&[6])
+                );
                 assert_eq!(run(memory, &[2, 3, 6], &keeping()), undisturbed, "{memory}, {stopped_after:?}");
             }
         }

@@ -126,19 +126,22 @@ impl Store {
         entries.filter(|path| path.extension().is_some_and(|extension| extension == SEARCH)).collect()
     }
 
-    /// What was kept of a look at a class; `None` if nothing was, or it cannot be read, and has to be done again.
-    pub(crate) fn load<T: DeserializeOwned>(&self, class: usize, look: u64) -> Option<T> {
-        postcard::from_bytes(&std::fs::read(self.path(class, look)).ok()?).ok()
+    /// What was kept of the search called `name`; `None` if nothing was, or it cannot be read, and has to be done again.
+    pub(crate) fn load<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        let bytes = std::fs::read(self.path(name)).ok()?;
+        let (search, sum) = bytes.split_last_chunk()?;
+        (checksum(search) == *sum).then(|| postcard::from_bytes(search).ok())?
     }
 
-    /// Keeps `search` in place of what was kept of that look before.
-    pub(crate) fn save<T: Serialize>(&self, class: usize, look: u64, search: &T) -> Result<()> {
-        let bytes = postcard::to_allocvec(search).map_err(|error| Error::Store(error.to_string()))?;
-        files::write_beside(&self.path(class, look), |mut file| file.write_all(&bytes))
+    /// Keeps `search` in place of what was kept of it before.
+    pub(crate) fn save<T: Serialize>(&self, name: &str, search: &T) -> Result<()> {
+        let mut bytes = postcard::to_allocvec(search).map_err(|error| Error::Store(error.to_string()))?;
+        bytes.extend(checksum(&bytes));
+        files::write_beside_unsynced(&self.path(name), |mut file| file.write_all(&bytes))
     }
 
-    fn path(&self, class: usize, look: u64) -> PathBuf {
-        self.folder.join(format!("class_{class:03}_look_{look}.{SEARCH}"))
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.{SEARCH}"))
     }
 
     /// Removes the searches.
@@ -158,6 +161,12 @@ impl Store {
     }
 }
 
+fn checksum(bytes: &[u8]) -> [u8; 4] {
+    let mut crc = flate2::Crc::new();
+    crc.update(bytes);
+    crc.sum().to_le_bytes()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,14 +182,14 @@ mod tests {
         let path = folder.path().join("state");
         let store = Store::open(&path, &fingerprint("a"), false).unwrap();
         assert!(Store::open(&path, &fingerprint("a"), true).unwrap_err().to_string().contains("that is running"));
-        store.save(3, 0, &vec![1.5, f64::INFINITY]).unwrap();
+        store.save("three", &vec![1.5, f64::INFINITY]).unwrap();
         drop(store);
 
         let error = Store::open(&path, &fingerprint("b"), false).unwrap_err().to_string();
         assert!(error.contains("another scan, which was interrupted (other options)"), "{error}");
         let store = Store::open(&path, &fingerprint("a"), false).unwrap();
-        assert_eq!((store.kept(), store.load(3, 0)), (1, Some(vec![1.5, f64::INFINITY])));
-        assert_eq!(store.load::<Vec<f64>>(3, 1), None);
+        assert_eq!((store.kept(), store.load("three")), (1, Some(vec![1.5, f64::INFINITY])));
+        assert_eq!(store.load::<Vec<f64>>("four"), None);
         drop(store);
 
         let store = Store::open(&path, &fingerprint("b"), true).unwrap();
@@ -193,9 +202,16 @@ mod tests {
     fn a_search_that_is_damaged_is_done_again() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path(), &fingerprint("a"), false).unwrap();
-        store.save(0, 0, &vec![1.0; 9]).unwrap();
-        let bytes = std::fs::read(store.path(0, 0)).unwrap();
-        std::fs::write(store.path(0, 0), &bytes[..bytes.len() / 2]).unwrap();
-        assert_eq!(store.load::<Vec<f64>>(0, 0), None);
+        store.save("one", &vec![1.0; 9]).unwrap();
+        let bytes = std::fs::read(store.path("one")).unwrap();
+        let zeros = vec![0; bytes.len()];
+        let mut one_bit = bytes.clone();
+        one_bit[5] ^= 1;
+        for damaged in [&bytes[..bytes.len() / 2], &[], &zeros, &one_bit] {
+            std::fs::write(store.path("one"), damaged).unwrap();
+            assert_eq!(store.load::<Vec<f64>>("one"), None);
+        }
+        std::fs::write(store.path("one"), bytes).unwrap();
+        assert_eq!(store.load("one"), Some(vec![1.0; 9]));
     }
 }
