@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::inversion::Norm;
 use crate::look::{self, Look, Method};
 
+pub(crate) use statistics::median;
 pub use statistics::{Standing, Statistics};
-pub(crate) use statistics::{median, weight};
 
 /// What a scan concludes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -99,7 +99,7 @@ impl Statistics {
 }
 
 /// As how many times as large a trigger of `opacity` counts where `typical` is the usual one.
-pub(crate) fn weight(typical: Option<f64>, opacity: Option<f64>) -> f64 {
+fn weight(typical: Option<f64>, opacity: Option<f64>) -> f64 {
     typical.zip(opacity).map_or(1.0, |(typical, opacity)| (typical / opacity).sqrt().max(1.0))
 }
 

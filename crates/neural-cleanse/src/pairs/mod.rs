@@ -5,7 +5,7 @@ mod rule;
 use ndarray::Array2;
 
 use crate::attack::Attack;
-use crate::detection::{Rule, Verdict, median, weight};
+use crate::detection::{Rule, Verdict, median};
 use crate::elimination::{self, expected_norms};
 use crate::error::Result;
 use crate::inversion::{Config, Inversion};
@@ -118,7 +118,7 @@ pub(crate) fn scan(plan: &Plan<'_>, observer: &dyn Observer) -> Result<PairScan>
         .map(|(&pair, looks)| FurtherNorms {
             pair,
             first: norms[pair].unwrap_or(f64::INFINITY),
-            norms: looks.iter().map(|look| Some(converged_norm(look)? * weight(typical, opacity(look)))).collect(),
+            norms: looks.iter().map(|look| Some(converged_norm(look)? * faintness(typical, opacity(look)))).collect(),
         })
         .collect();
     let names: Vec<String> = (0..classifier.classes()).map(|class| class_label(classifier, class)).collect();
@@ -186,13 +186,22 @@ fn typical_opacity(contenders: &[Contender], references: &[usize]) -> Option<f64
     median(&opacities.collect::<Vec<_>>())
 }
 
-/// `norms`, larger where the trigger is fainter than usual, as [those of classes](crate::detection::Statistics::weighed).
+/// `norms`, larger where the trigger is fainter than usual and smaller where it is more opaque.
 fn weighed(mut norms: Array2<Option<f64>>, contenders: &[Contender], typical: Option<f64>) -> Array2<Option<f64>> {
     for contender in contenders {
         let norm = &mut norms[[source(contender), contender.class]];
-        *norm = norm.map(|norm| norm * weight(typical, opacity(contender)));
+        *norm = norm.map(|norm| norm * faintness(typical, opacity(contender)));
     }
     norms
+}
+
+/// By what a norm is multiplied: √(`typical` / `opacity`), so that it becomes the geometric mean of the norm and the effective area of the mask,
+/// (Σm)²/Σm², but for a constant. What was dropped counts as typical.
+///
+/// For [classes](crate::detection::Statistics::weighed) it is 1 at the least, which makes no difference there; for pairs, the development half of the zoo is
+/// told apart better without that bound.
+fn faintness(typical: Option<f64>, opacity: Option<f64>) -> f64 {
+    typical.zip(opacity).map_or(1.0, |(typical, opacity)| (typical / opacity).sqrt())
 }
 
 /// Of a search that was finished and has a trigger.

@@ -12,9 +12,9 @@ pub const FEWEST_CLASSES: usize = 5;
 
 /// A pair with a [`Table::score`] below this is flagged, where the median of all looks at it is.
 ///
-/// On six clean models (MNIST and Fashion-MNIST, of the half of the zoo that is for this) the lowest score was 0.46, those of two source-specific
-/// backdoors 0.12 and 0.33.
-const BACKDOORED_BELOW: f64 = 0.4;
+/// On fifteen clean models (MNIST and Fashion-MNIST, of the half of the zoo that is for this) under three seeds the lowest score was 0.49, those of two
+/// source-specific backdoors 0.46 at the most. Of a third it was 0.56 at the least.
+const BACKDOORED_BELOW: f64 = 0.45;
 
 /// A pair with a score below this is looked at again.
 const SUSPICIOUS_BELOW: f64 = 0.5;

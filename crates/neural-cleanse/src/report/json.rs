@@ -127,7 +127,7 @@ pub struct PairReport {
     /// Σm²/Σm of the mask; null where the pair was dropped.
     #[serde(default)]
     pub opacity: Option<f64>,
-    /// The norm, larger where the trigger is fainter than usual, as a share of what source and target lead to expect; null where there was none.
+    /// The norm, larger where the trigger is fainter than usual and smaller where it is more opaque, as a share of what source and target lead to expect; null where there was none.
     pub share: Option<f64>,
     /// The share divided by that of the way back, where this is under 1. This is what is judged.
     pub score: Option<f64>,
