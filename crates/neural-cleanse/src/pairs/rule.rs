@@ -3,7 +3,7 @@
 use ndarray::Array2;
 
 use crate::attack::Attack;
-use crate::detection::{Rule, Verdict, median};
+use crate::detection::{self, Rule, Verdict};
 use crate::look::{self, Look, Method};
 use crate::median_polish::{Polished, median_polish};
 
@@ -16,7 +16,7 @@ pub const FEWEST_CLASSES: usize = 5;
 /// source-specific backdoors 0.46 at the most. Of a third it was 0.56 at the least.
 const BACKDOORED_BELOW: f64 = 0.45;
 
-/// A pair with a score below this is looked at again.
+/// A pair whose scores have a median below this is not let off.
 const SUSPICIOUS_BELOW: f64 = 0.5;
 
 /// Of more pairs than this, natural likenesses reach further down: 1596 pairs of a clean model had scores from 0.27 on. There a pair must stand out from
@@ -27,8 +27,8 @@ const MANY_PAIRS: usize = 200;
 /// measure them on.
 const OF_THE_LOWEST_HUNDREDTH: [f64; 2] = [0.5, 0.6];
 
-/// Where at least this share of the sources have their nearest target at one shift, the attack is all-to-all. On eight clean models
-/// it was 0.4 at the most, on two such backdoors 0.7 and 0.9.
+/// Where at least this share of the sources have their nearest target at one shift, the attack is all-to-all. On the fifteen clean models
+/// it was 0.4 at the most, on three such backdoors 0.8 at the least.
 const SHIFTED_FROM: f64 = 0.6;
 
 /// From this share on the figures allow no conclusion.
@@ -85,7 +85,7 @@ impl Table {
         self.share(source, target).map(|share| share / back.min(1.0))
     }
 
-    /// The scores under which a pair is flagged and looked at again.
+    /// The scores under which a pair is flagged, and not let off.
     fn bounds(&self) -> (f64, f64) {
         if self.pairs <= MANY_PAIRS {
             return (BACKDOORED_BELOW, SUSPICIOUS_BELOW);
@@ -154,7 +154,7 @@ impl Table {
         let on_shift = |(source, target): (usize, usize)| Some((target + n - source) % n) == shift;
         let scored = (self.polished.residuals.indexed_iter())
             .filter_map(|(pair, _)| Some((self.score(pair.0, pair.1)?, pair)))
-            .filter(|&(score, pair)| score < suspicious_below && !on_shift(pair));
+            .filter(|&(score, pair)| score < suspicious_below * detection::NEAR && !on_shift(pair));
         let mut scored: Vec<(f64, (usize, usize))> = scored.collect();
         scored.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         scored.into_iter().take(MOST_LOOKED_AT_AGAIN).map(|(_, pair)| pair).collect()
@@ -245,14 +245,12 @@ impl Table {
         let first = self.score(source, target).unwrap_or(f64::INFINITY);
         let score = |norm: &Option<f64>| norm.map(|norm| first * norm / norms.first);
         let further: Vec<Option<f64>> = norms.norms.iter().map(score).collect();
-        let mut all: Vec<f64> = further.iter().map(|score| score.unwrap_or(f64::INFINITY)).collect();
-        let none_suspicious = all.iter().all(|&score| score >= bounds.1);
-        all.push(first);
+        let of_all = look::median_of(first, &further);
         // Where all others are sent to the source by a trigger, the way back says nothing of how alike the two are.
         let comparable = self.column(source) >= suspicious_below(columns);
-        let (verdict, conclusion) = if none_suspicious {
+        let (verdict, conclusion) = if of_all >= bounds.1 {
             (Verdict::Clean, "not flagged")
-        } else if comparable && median(&all).is_some_and(|score| score < bounds.0) {
+        } else if comparable && of_all < bounds.0 {
             (Verdict::Backdoored, "flagged")
         } else {
             (Verdict::Inconclusive, "undecided")
