@@ -7,7 +7,7 @@ use std::sync::Arc;
 use divan::Bencher;
 use ndarray::Array4;
 use neural_cleanse::engine::{Engine, EngineChoice, Precision, select};
-use neural_cleanse::inversion::{Config, Norm, Objective};
+use neural_cleanse::inversion::{Config, Evaluate, Norm, Objective};
 use neural_cleanse::{Classifier, ClassifierOptions, Model, Trigger};
 use onnx_grad::{Graph, ImportOptions, differentiate, simplify};
 

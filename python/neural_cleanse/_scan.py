@@ -244,7 +244,7 @@ def scan(
         ``class_names``, ``engine``, ``engine_library``, ``precision`` and ``threads`` of `Classifier`; and of the
         search ``steps``, ``init_cost``, ``learning_rate``, ``attack_success_threshold``, ``patience``,
         ``early_stop``, ``early_stop_threshold``, ``early_stop_patience``, ``cost_multiplier``, ``batch_size``,
-        ``batches_per_step`` (None is a pass over all samples), ``initial_mask``, ``mask_per_channel``,
+        ``batches_per_step`` (None is a pass over all samples), ``classes_per_batch``, ``initial_mask``, ``mask_per_channel``,
         ``trigger`` ("blended" or "additive") and TABOR's ``overly_large``, ``scattered`` and ``blocking``.
 
     Returns

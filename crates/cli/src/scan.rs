@@ -1,5 +1,6 @@
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -143,6 +144,10 @@ struct InversionArguments {
     /// The minibatches in a step; 0 is a pass over all samples
     #[arg(long, value_name = "N")]
     batches_per_step: Option<usize>,
+
+    /// The classes that share a batch, each with --batch-size images, or auto: 1 on processors, and as many as make up 256 images on other providers
+    #[arg(long, value_name = "N|auto", default_value = "auto")]
+    classes_per_batch: ClassesPerBatch,
 
     /// The value of the whole mask at the start, between 0 and 1
     #[arg(long, value_name = "VALUE")]
@@ -308,6 +313,26 @@ impl ScanArguments {
     }
 }
 
+/// How many classes share a batch.
+#[derive(Clone, Copy)]
+enum ClassesPerBatch {
+    Auto,
+    Exactly(usize),
+}
+
+impl FromStr for ClassesPerBatch {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(ClassesPerBatch::Auto),
+            _ => {
+                text.parse().map(ClassesPerBatch::Exactly).map_err(|_| format!("`{text}` is neither a number nor auto"))
+            }
+        }
+    }
+}
+
 impl InversionArguments {
     fn config(&self, classifier: &Classifier) -> anyhow::Result<Config> {
         let [_, height, width] = classifier.image_shape();
@@ -325,6 +350,7 @@ impl InversionArguments {
             Some(n) => Some(n),
             None => preset.batches_per_step,
         };
+        let batch_size = self.batch_size.unwrap_or(preset.batch_size);
         let config = Config {
             steps: self.steps.unwrap_or(preset.steps),
             init_cost: self.init_cost.unwrap_or(preset.init_cost),
@@ -335,8 +361,14 @@ impl InversionArguments {
             early_stop_threshold: self.early_stop_threshold.unwrap_or(preset.early_stop_threshold),
             early_stop_patience: self.early_stop_patience.unwrap_or(preset.early_stop_patience),
             cost_multiplier: self.cost_multiplier.unwrap_or(preset.cost_multiplier),
-            batch_size: self.batch_size.unwrap_or(preset.batch_size),
+            batch_size,
             batches_per_step,
+            classes_per_batch: match self.classes_per_batch {
+                ClassesPerBatch::Exactly(n) => n,
+                ClassesPerBatch::Auto => {
+                    Config::usual_classes_per_batch(classifier.engine().provider(), batch_size, classifier.classes())
+                }
+            },
             initial_mask: self.initial_mask.unwrap_or(preset.initial_mask),
             mask_per_channel: self.mask_per_channel,
             seed: self.seed,

@@ -220,7 +220,7 @@ fn every_parameter_can_be_set_and_overrides_the_preset() {
         (&Value::Null, &true.into(), &5.into())
     );
     assert_eq!(parameters(&["--preset", "seed", "--no-early-stop"])["early_stop"], false);
-    let options: [(&str, &str, Value); 11] = [
+    let options: [(&str, &str, Value); 12] = [
         ("--init-cost", "init_cost", 0.25.into()),
         ("--learning-rate", "learning_rate", 0.5.into()),
         ("--attack-success-threshold", "attack_success_threshold", 0.75.into()),
@@ -230,6 +230,7 @@ fn every_parameter_can_be_set_and_overrides_the_preset() {
         ("--cost-multiplier", "cost_multiplier", 2.5.into()),
         ("--batch-size", "batch_size", 16.into()),
         ("--batches-per-step", "batches_per_step", 2.into()),
+        ("--classes-per-batch", "classes_per_batch", 3.into()),
         ("--initial-mask", "initial_mask", 0.25.into()),
         ("--seed", "seed", 5.into()),
     ];
@@ -243,6 +244,7 @@ fn every_parameter_can_be_set_and_overrides_the_preset() {
         assert_eq!(&set[*field], value, "{option}");
     }
     assert_eq!((&set["early_stop"], &set["mask_per_channel"]), (&true.into(), &true.into()));
+    assert_eq!(parameters(&["--classes-per-batch", "auto"])["classes_per_batch"], 1, "on a processor");
 }
 
 #[test]

@@ -51,7 +51,8 @@ const PRE_SCREENING: [(usize, usize); 2] = [(3, 3), (8, 8)];
 
 /// Whether `config` is the schedule that the bounds were measured for: [`Config::fast`] under norm 1 or 2.
 pub fn applies(config: &Config, height: usize, width: usize) -> bool {
-    let measured = Config { seed: config.seed, ..Config::fast(config.norm, height, width) };
+    let Config { seed, classes_per_batch, .. } = *config;
+    let measured = Config { seed, classes_per_batch, ..Config::fast(config.norm, height, width) };
     config.norm != Norm::Inf && *config == measured
 }
 
@@ -228,7 +229,7 @@ mod tests {
     #[test]
     fn the_bounds_serve_the_schedule_they_were_measured_for_and_no_other() {
         let fast = Config::fast(Norm::L2, 28, 28);
-        assert!(applies(&Config { seed: 9, ..fast.clone() }, 28, 28));
+        assert!(applies(&Config { seed: 9, classes_per_batch: 4, ..fast.clone() }, 28, 28));
         assert!(!applies(&fast, 32, 32));
         assert!(!applies(&Config::fast(Norm::Inf, 28, 28), 28, 28));
         assert!(!applies(&Config { steps: 100, ..fast.clone() }, 28, 28));

@@ -7,7 +7,7 @@ use crate::classifier::Classifier;
 use crate::clean_set::CleanSet;
 use crate::engine::{Engine, Precision, Rten};
 use crate::error::{Error, Result};
-use crate::inversion::{Blueprint, Config, Evaluation, TriggerVariables};
+use crate::inversion::{Blueprint, Config, Evaluate, Evaluation, TriggerVariables};
 
 /// How far the engine's figures may be from rten's, as a share of the length of rten's. Roundings differ from engine to
 /// engine, and may put a value on the other side of a Relu.

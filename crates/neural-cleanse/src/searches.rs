@@ -9,7 +9,7 @@ use crate::classifier::Classifier;
 use crate::clean_set::CleanSet;
 use crate::engine;
 use crate::error::{Error, Result};
-use crate::inversion::{Blueprint, Config, Inversion, Objective, Search, Step};
+use crate::inversion::{Blueprint, Config, Inversion, Lane, Objective, Search, Shared, Step};
 use crate::scan::{Job, Observer};
 use crate::store::Store;
 
@@ -156,11 +156,13 @@ impl Contender {
     }
 }
 
-/// Runs searches, as many side by side as the classifier has threads, each with an objective of its own, so that
+/// Runs searches, as many side by side as the classifier has threads, each with an objective of its own or a lane of one, so that
 /// results cannot depend on the number of threads.
 pub struct Searches<'a> {
     surroundings: Surroundings<'a>,
     objectives: Vec<Objective>,
+    /// Of each objective.
+    lanes: usize,
     memory: usize,
 }
 
@@ -186,13 +188,14 @@ impl<'a> Searches<'a> {
     ) -> Result<Self> {
         let blueprint = Blueprint::new(classifier, config, working.labels.len())?;
         let room = classifier.room_for(blueprint.memory());
-        let workers = classifier.threads().min(room).clamp(1, classes.max(1));
+        let workers = classifier.threads().min(room).clamp(1, classes.div_ceil(blueprint.lanes()).max(1));
         let threads = (classifier.threads() / workers).max(1);
         let objective = |_| blueprint.objective(classifier, &**classifier.search_engine(), threads);
         let objectives = (0..workers).map(objective).collect::<Result<_>>()?;
         Ok(Searches {
             surroundings: Surroundings { classifier, working, config, observer },
             objectives,
+            lanes: blueprint.lanes(),
             memory: MEMORY,
         })
     }
@@ -216,25 +219,29 @@ impl<'a> Searches<'a> {
     /// If there is no image outside a class, the engine fails, the model gives numbers that are not finite, or the observer
     /// breaks off.
     pub fn advance(&mut self, contenders: Vec<&mut Contender>, steps: usize) -> Result<()> {
-        let Searches { surroundings, objectives, memory } = self;
+        let Searches { surroundings, objectives, lanes, memory } = self;
         surroundings.observer.round_started(contenders.len(), steps);
         let size = Search::memory(surroundings.config, surroundings.classifier.image_shape());
         let keep = contenders.len().saturating_mul(size) <= *memory;
-        let waiting = Mutex::new(contenders.into_iter());
-        let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
-        let work = |objective: &mut Objective| -> Result<()> {
-            while let Some(contender) = next() {
+        let shared: Vec<Shared<'_>> = objectives.iter_mut().map(Shared::new).collect();
+        let waiting = Waiting::new(contenders, *lanes);
+        let work = &|lane: usize, objective: &mut Lane<'_>| -> Result<()> {
+            while let Some(contender) = waiting.next(lane) {
                 if let Err(error) = surroundings.advance(objective, contender, steps, keep) {
                     // The other workers finish what they have begun and take up nothing more.
-                    while next().is_some() {}
+                    waiting.clear();
                     return Err(error);
                 }
             }
             Ok(())
         };
         std::thread::scope(|scope| {
-            let spawn = |objective| Builder::new().stack_size(engine::STACK).spawn_scoped(scope, || work(objective));
-            let handles = objectives.iter_mut().map(spawn).collect::<Result<Vec<_>, _>>().map_err(Error::Thread)?;
+            let mut handles = Vec::new();
+            for (lane, mut objective) in shared.iter().flat_map(|shared| shared.lanes().into_iter().enumerate()) {
+                let work = move || work(lane, &mut objective);
+                let builder = Builder::new().stack_size(engine::STACK);
+                handles.push(builder.spawn_scoped(scope, work).map_err(Error::Thread)?);
+            }
             handles.into_iter().try_for_each(|handle| match handle.join() {
                 Ok(result) => result,
                 Err(panic) => std::panic::resume_unwind(panic),
@@ -243,8 +250,29 @@ impl<'a> Searches<'a> {
     }
 }
 
+/// The contenders that no worker has taken up yet, by the lane in which they go, which is the same whatever else is searched for.
+struct Waiting<'c>(Vec<Mutex<std::vec::IntoIter<&'c mut Contender>>>);
+
+impl<'c> Waiting<'c> {
+    fn new(contenders: Vec<&'c mut Contender>, lanes: usize) -> Self {
+        let mut by_lane: Vec<Vec<&mut Contender>> = (0..lanes).map(|_| Vec::new()).collect();
+        for contender in contenders {
+            by_lane[(contender.source.unwrap_or(0) + contender.class) % lanes].push(contender);
+        }
+        Waiting(by_lane.into_iter().map(|contenders| Mutex::new(contenders.into_iter())).collect())
+    }
+
+    fn next(&self, lane: usize) -> Option<&'c mut Contender> {
+        self.0[lane].lock().unwrap_or_else(PoisonError::into_inner).next()
+    }
+
+    fn clear(&self) {
+        (0..self.0.len()).for_each(|lane| while self.next(lane).is_some() {});
+    }
+}
+
 impl Surroundings<'_> {
-    fn advance(&self, objective: &mut Objective, contender: &mut Contender, steps: usize, keep: bool) -> Result<()> {
+    fn advance(&self, objective: &mut Lane<'_>, contender: &mut Contender, steps: usize, keep: bool) -> Result<()> {
         let (class, source, look) = (contender.class, contender.source, contender.look);
         let paused = || match source {
             Some(source) => self.observer.pair_paused(source, class),

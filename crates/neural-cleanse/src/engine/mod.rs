@@ -39,6 +39,11 @@ pub trait Engine: Send + Sync {
     /// The engine's own version, e.g. `1.32.0`.
     fn version(&self) -> String;
 
+    /// Where it computes.
+    fn provider(&self) -> Provider {
+        Provider::Cpu
+    }
+
     /// The same engine computing in `precision`.
     ///
     /// # Errors

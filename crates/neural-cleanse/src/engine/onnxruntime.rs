@@ -68,6 +68,10 @@ impl Engine for OnnxRuntime {
         }
     }
 
+    fn provider(&self) -> Provider {
+        self.provider
+    }
+
     fn with_provider(&self, provider: Provider) -> Result<Arc<dyn Engine>, EngineError> {
         Ok(Arc::new(OnnxRuntime { provider, ..self.clone() }))
     }

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Norm;
+use crate::engine::Provider;
 use crate::trigger::Stamp;
 
 /// How the weight of the mask's norm begins.
@@ -87,6 +88,11 @@ pub struct Config {
     /// The value of the whole mask, in 0..1, at the start, where the pattern is uniformly random. The variables of an additive trigger
     /// start at random about it.
     pub initial_mask: f64,
+    /// How many triggers share a run of the model, each with a minibatch of its own: more is faster where runs cost much beside the
+    /// images in them, as on GPUs. Results differ by rounding alone. It is
+    /// fewer where a model was exported for a fixed number of images, or memory does not suffice.
+    #[serde(default = "one")]
+    pub classes_per_batch: usize,
     /// Whether each colour channel has a mask of its own, rather than all sharing one.
     pub mask_per_channel: bool,
     /// The seed of the initial pattern, the minibatches and the split of the samples.
@@ -107,6 +113,13 @@ pub struct Config {
     pub blocking: f64,
 }
 
+/// The most classes that can share a batch: each has a thread of its own.
+pub const MOST_CLASSES_PER_BATCH: usize = 64;
+
+fn one() -> usize {
+    1
+}
+
 impl Default for Config {
     fn default() -> Self {
         Config {
@@ -122,6 +135,7 @@ impl Default for Config {
             cost_multiplier: 1.5,
             batch_size: 32,
             batches_per_step: None,
+            classes_per_batch: 1,
             start_cost: StartCost::Zero,
             initial_mask: 0.1,
             mask_per_channel: false,
@@ -169,6 +183,15 @@ impl Config {
         }
     }
 
+    /// How many of `classes` best share a batch where minibatches of `batch_size` are computed on `provider`: one on processors, which a minibatch keeps
+    /// busy, and as many as make up 256 images elsewhere.
+    pub fn usual_classes_per_batch(provider: Provider, batch_size: usize, classes: usize) -> usize {
+        match provider {
+            Provider::Cpu => 1,
+            _ => (256 / batch_size.max(1)).min(classes).clamp(1, MOST_CLASSES_PER_BATCH),
+        }
+    }
+
     /// Checks that every parameter is in its range.
     ///
     /// # Errors
@@ -195,6 +218,10 @@ impl Config {
         )?;
         check(self.batch_size > 0, "batch_size must be at least 1")?;
         check(self.batches_per_step != Some(0), "batches_per_step must be at least 1")?;
+        check(
+            (1..=MOST_CLASSES_PER_BATCH).contains(&self.classes_per_batch),
+            &format!("classes_per_batch must be 1 to {MOST_CLASSES_PER_BATCH}"),
+        )?;
         check(self.initial_mask > 0.0 && self.initial_mask < 1.0, "initial_mask must lie between 0 and 1")?;
         for (name, weight) in self.tabor() {
             check(weight.is_finite() && weight >= 0.0, &format!("{name} must be a number of at least 0"))?;
@@ -230,7 +257,7 @@ mod tests {
     #[test]
     fn each_parameter_out_of_range_is_named() {
         type Spoil = fn(&mut Config);
-        let cases: [(&str, Spoil); 12] = [
+        let cases: [(&str, Spoil); 13] = [
             ("steps", |c| c.steps = 0),
             ("init_cost", |c| c.init_cost = f64::NAN),
             ("learning_rate", |c| c.learning_rate = -0.1),
@@ -240,6 +267,7 @@ mod tests {
             ("cost_multiplier", |c| c.cost_multiplier = 1.0),
             ("batch_size", |c| c.batch_size = 0),
             ("batches_per_step", |c| c.batches_per_step = Some(0)),
+            ("classes_per_batch", |c| c.classes_per_batch = 0),
             ("initial_mask", |c| c.initial_mask = 1.0),
             ("blocking", |c| c.blocking = -1.0),
             ("scattered", |c| (c.scattered, c.trigger) = (1.0, TriggerKind::Additive)),
@@ -250,6 +278,14 @@ mod tests {
             let message = config.validate().unwrap_err();
             assert!(message.starts_with(name), "{name}: {message}");
         }
+    }
+
+    #[test]
+    fn classes_share_batches_where_that_is_not_the_processor() {
+        let usual = Config::usual_classes_per_batch;
+        assert_eq!([16, 1].map(|batch_size| usual(Provider::Cpu, batch_size, 1000)), [1, 1]);
+        assert_eq!([16, 1, 300].map(|batch_size| usual(Provider::Cuda, batch_size, 1000)), [16, 64, 1]);
+        assert_eq!(usual(Provider::Cuda, 16, 10), 10);
     }
 
     #[test]

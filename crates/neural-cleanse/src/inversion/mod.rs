@@ -2,6 +2,7 @@
 
 mod config;
 mod cost;
+mod lane;
 mod norm;
 mod objective;
 mod search;
@@ -14,9 +15,10 @@ use serde::{Deserialize, Serialize};
 
 pub use config::{Config, StartCost, TriggerKind};
 pub use cost::{CostSchedule, EarlyStop};
+pub(crate) use lane::{Lane, Shared};
 pub use norm::Norm;
 pub(crate) use objective::Blueprint;
-pub use objective::{Evaluation, Objective};
+pub use objective::{Evaluate, Evaluation, Objective, Question, Targets};
 pub use search::Search;
 pub(crate) use variables::TriggerVariables;
 
@@ -64,7 +66,7 @@ pub struct Inversion {
 /// If there is no image outside the class, the engine fails, the model gives numbers that are not finite, or
 /// `observe` says to stop.
 pub fn invert(
-    objective: &mut Objective,
+    objective: &mut impl Evaluate,
     working: &CleanSet,
     config: &Config,
     value_range: (f32, f32),

@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::variables::TriggerVariables;
-use super::{Config, CostSchedule, EarlyStop, Evaluation, Inversion, Objective, Step};
+use super::{Config, CostSchedule, EarlyStop, Evaluate, Evaluation, Inversion, Step};
 use crate::classifier::classes_of;
 use crate::clean_set::CleanSet;
 use crate::error::{Error, Result};
@@ -43,7 +43,7 @@ impl Search {
     /// # Errors
     /// If there is no image outside the class.
     pub fn new(
-        objective: &Objective,
+        objective: &impl Evaluate,
         working: &CleanSet,
         config: &Config,
         value_range: (f32, f32),
@@ -58,7 +58,7 @@ impl Search {
     /// # Errors
     /// If there is no image to send to the target.
     pub fn between(
-        objective: &Objective,
+        objective: &impl Evaluate,
         working: &CleanSet,
         config: &Config,
         value_range: (f32, f32),
@@ -131,7 +131,7 @@ impl Search {
     /// If the engine fails, the model gives numbers that are not finite, or `observe` says to stop.
     pub fn advance(
         &mut self,
-        objective: &mut Objective,
+        objective: &mut impl Evaluate,
         working: &CleanSet,
         steps: usize,
         observe: &mut dyn FnMut(&Step) -> ControlFlow<()>,
@@ -145,7 +145,7 @@ impl Search {
         Ok(())
     }
 
-    fn step(&mut self, objective: &mut Objective, working: &CleanSet) -> Result<Step> {
+    fn step(&mut self, objective: &mut impl Evaluate, working: &CleanSet) -> Result<Step> {
         let cost = self.schedule.cost();
         let mut tally = Tally::default();
         let mut trigger = self.variables.trigger(&self.config);
@@ -194,7 +194,7 @@ impl Search {
     }
 
     /// Lets the best trigger stand only if the objective confirms it.
-    fn confirm(&mut self, objective: &mut Objective, working: &CleanSet) -> Result<()> {
+    fn confirm(&mut self, objective: &mut impl Evaluate, working: &CleanSet) -> Result<()> {
         let Some((_, best)) = &self.best else { return Ok(()) };
         let rows = working.rows_to_send(self.source, self.target);
         let threshold = self.config.attack_success_threshold;
