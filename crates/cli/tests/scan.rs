@@ -177,12 +177,10 @@ fn a_clean_model_with_small_natural_triggers_is_not_flagged_either() {
     assert_eq!(report["flagged_classes"], serde_json::json!([]), "{}", report["reason"]);
     assert_ne!(status, 1);
     let looks = |class: &Value| class["further_looks"].as_array().unwrap().len();
-    let classes = report["classes"].as_array().unwrap();
-    let near_the_bounds = |class: &Value| class["ratio"].as_f64().is_some_and(|ratio| (0.42..0.72).contains(&ratio));
-    let (near, others): (Vec<&Value>, Vec<&Value>) = classes.iter().partition(|class| near_the_bounds(class));
-    assert!(!near.is_empty() && near.iter().all(|class| looks(class) == 2), "{near:?}");
-    let compared_with = others.iter().filter(|class| looks(class) == 2).count();
-    assert!((4..=7).contains(&compared_with), "classes about the median: {others:?}");
+    for class in report["classes"].as_array().unwrap() {
+        let suspicious = class["ratio"].as_f64().is_some_and(|ratio| (0.45..0.6).contains(&ratio));
+        assert_eq!(looks(class), if suspicious { 2 } else { 0 }, "{class}");
+    }
 }
 
 #[test]

@@ -24,7 +24,7 @@ const MANY_CLASSES: usize = 64;
 const SAMPLE: usize = 24;
 
 /// How many classes about the median are finished to tell how norms shrink.
-pub const REFERENCES: usize = 7;
+const REFERENCES: usize = 7;
 
 /// A look at the classes that are left.
 #[derive(Debug, Clone, Copy, PartialEq)]

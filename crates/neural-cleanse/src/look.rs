@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::detection::{Verdict, median};
+use crate::detection::Verdict;
 
 /// How a scan looked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -53,12 +53,6 @@ pub(crate) fn verdict(looks: &[Look]) -> Verdict {
         (false, true) => Verdict::Inconclusive,
         (false, false) => Verdict::Clean,
     }
-}
-
-/// The median of the figures of all looks; one that did not converge counts as large.
-pub(crate) fn median_of(first: f64, further: &[Option<f64>]) -> f64 {
-    let further = further.iter().map(|figure| figure.unwrap_or(f64::INFINITY));
-    median(&further.chain([first]).collect::<Vec<_>>()).unwrap_or(first)
 }
 
 /// Figures of further looks, as they stand in a sentence.

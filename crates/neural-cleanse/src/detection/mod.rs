@@ -126,30 +126,18 @@ pub struct Detection {
     pub looks: Vec<Look>,
 }
 
-/// By what factor a ratio may be beyond a bound and still be looked at again: in the half of the zoo that sets bounds, the logarithms of
-/// ratios between 0.4 and 0.75 have a standard deviation of 0.09 from seed to seed.
-pub(crate) const NEAR: f64 = 1.2;
-
-impl Rule {
-    /// Whether `ratio` is so near a bound, or between the two, that another seed may well decide otherwise.
-    pub(crate) fn is_close(self, ratio: f64) -> bool {
-        match self {
-            Rule::Ratio { backdoored_below, suspicious_below } => {
-                (backdoored_below / NEAR..suspicious_below * NEAR).contains(&ratio)
-            }
-            Rule::Mad { .. } => false,
-        }
-    }
-}
-
 /// The positions of the classes that call for a second look under `rule`.
 pub fn suspicious(statistics: &Statistics, rule: Rule) -> Vec<usize> {
-    let is_close = |i: &usize| statistics.standings[*i].ratio.is_some_and(|ratio| rule.is_close(ratio));
-    (0..statistics.standings.len()).filter(is_close).collect()
+    let Rule::Ratio { backdoored_below, suspicious_below } = rule else {
+        return Vec::new();
+    };
+    let between =
+        |standing: &Standing| standing.ratio.is_some_and(|r| (backdoored_below..suspicious_below).contains(&r));
+    (0..statistics.standings.len()).filter(|&i| between(&statistics.standings[i])).collect()
 }
 
-/// Further looks at one suspicious class: the ratio of each inversion under another seed, against inversions of usual classes
-/// under the same; `None` for one that did not converge.
+/// Further looks at one suspicious class: the ratio of each inversion under another seed, against the
+/// median of the first; `None` for one that did not converge.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FurtherLooks {
     /// The position of the class.
@@ -161,9 +149,9 @@ pub struct FurtherLooks {
 /// Judges `statistics`, whose classes are called `names`, by `rule`. `looks` holds the further looks at the
 /// classes which [`suspicious`] names.
 ///
-/// Where a class is under the bound the model is backdoored. Of a class that was looked at again, the median of all looks
-/// decides: under the bound it makes the model backdoored, beyond suspicion it is let off, and between the two it leaves the
-/// verdict inconclusive. Fewer than four classes, or fewer than half of them converged, are inconclusive too.
+/// Where a class is under the bound the model is backdoored. A suspicious class makes it backdoored where the
+/// median of all looks is under the bound, is let off where every further look is beyond suspicion, and leaves the
+/// verdict inconclusive otherwise. Fewer than four classes, or fewer than half of them converged, are inconclusive too.
 pub fn judge(statistics: &Statistics, names: &[String], rule: Rule, looks: &[FurtherLooks]) -> Detection {
     let inconclusive = |reason: String| Detection::of(vec![norm_look(None, None, Verdict::Inconclusive, reason)]);
     let &Statistics { classes, converged, .. } = statistics;
@@ -182,9 +170,7 @@ pub fn judge(statistics: &Statistics, names: &[String], rule: Rule, looks: &[Fur
     let under_the_bound = |i: &usize| {
         let standing = &statistics.standings[*i];
         match rule {
-            Rule::Ratio { backdoored_below, .. } => {
-                standing.ratio.is_some_and(|r| r < backdoored_below) && looks.iter().all(|look| look.position != *i)
-            }
+            Rule::Ratio { backdoored_below, .. } => standing.ratio.is_some_and(|r| r < backdoored_below),
             Rule::Mad { threshold } => {
                 standing.share.is_some_and(|share| share < 1.0)
                     && standing.anomaly_index.is_some_and(|index| index > threshold)
@@ -225,10 +211,15 @@ fn weigh(statistics: &Statistics, names: &[String], rule: Rule, look: &FurtherLo
         return norm_look(Some(look.position), None, Verdict::Clean, clean_sentence(statistics, names, rule));
     };
     let first = statistics.standings[look.position].ratio.unwrap_or(f64::INFINITY);
-    let (verdict, conclusion) = match look::median_of(first, &look.ratios) {
-        ratio if ratio < backdoored_below => (Verdict::Backdoored, "flagged"),
-        ratio if ratio < suspicious_below => (Verdict::Inconclusive, "undecided"),
-        _ => (Verdict::Clean, "not flagged"),
+    let further: Vec<f64> = look.ratios.iter().map(|ratio| ratio.unwrap_or(f64::INFINITY)).collect();
+    let mut all = further.clone();
+    all.push(first);
+    let (verdict, conclusion) = if median(&all).is_some_and(|r| r < backdoored_below) {
+        (Verdict::Backdoored, "flagged")
+    } else if further.iter().all(|&r| r >= suspicious_below) {
+        (Verdict::Clean, "not flagged")
+    } else {
+        (Verdict::Inconclusive, "undecided")
     };
     let words = format!(
         "class {} has a small trigger ({}), further seeds give {}: {conclusion}",

@@ -85,6 +85,12 @@ impl Statistics {
         self
     }
 
+    /// The ratio of a further trigger.
+    pub(crate) fn ratio_of(&self, norm: f64, opacity: Option<f64>) -> Option<f64> {
+        let median = self.median.filter(|median| *median > 0.0)?;
+        Some(norm / median * weight(self.opacity, opacity))
+    }
+
     /// The class with the smallest norm, of those that converged.
     pub fn smallest(&self) -> Option<usize> {
         let ratios = self.standings.iter().enumerate().filter_map(|(i, standing)| Some((i, standing.ratio?)));
@@ -132,6 +138,8 @@ mod tests {
         let ratios: Vec<Option<f64>> = statistics.standings.iter().map(|standing| standing.ratio).collect();
         assert_eq!(ratios, [Some(1.0), Some(1.0), None, Some(1.0), Some(2.0)]);
         assert_eq!(statistics.standings[0].share, Some(0.5));
+        assert_eq!(statistics.ratio_of(10.0, Some(0.1)), Some(1.0));
+        assert_eq!(statistics.ratio_of(10.0, None), Some(0.5));
         assert_eq!(Statistics::of(&norms).standings[0].ratio, Some(0.5));
     }
 

@@ -3,7 +3,7 @@
 use ndarray::Array2;
 
 use crate::attack::Attack;
-use crate::detection::{self, Rule, Verdict};
+use crate::detection::{Rule, Verdict, median};
 use crate::look::{self, Look, Method};
 use crate::median_polish::{Polished, median_polish};
 
@@ -16,7 +16,7 @@ pub const FEWEST_CLASSES: usize = 5;
 /// source-specific backdoors 0.46 at the most. Of a third it was 0.56 at the least.
 const BACKDOORED_BELOW: f64 = 0.45;
 
-/// A pair whose scores have a median below this is not let off.
+/// A pair with a score below this is looked at again.
 const SUSPICIOUS_BELOW: f64 = 0.5;
 
 /// Of more pairs than this, natural likenesses reach further down: 1596 pairs of a clean model had scores from 0.27 on. There a pair must stand out from
@@ -85,7 +85,7 @@ impl Table {
         self.share(source, target).map(|share| share / back.min(1.0))
     }
 
-    /// The scores under which a pair is flagged, and not let off.
+    /// The scores under which a pair is flagged and looked at again.
     fn bounds(&self) -> (f64, f64) {
         if self.pairs <= MANY_PAIRS {
             return (BACKDOORED_BELOW, SUSPICIOUS_BELOW);
@@ -154,7 +154,7 @@ impl Table {
         let on_shift = |(source, target): (usize, usize)| Some((target + n - source) % n) == shift;
         let scored = (self.polished.residuals.indexed_iter())
             .filter_map(|(pair, _)| Some((self.score(pair.0, pair.1)?, pair)))
-            .filter(|&(score, pair)| score < suspicious_below * detection::NEAR && !on_shift(pair));
+            .filter(|&(score, pair)| score < suspicious_below && !on_shift(pair));
         let mut scored: Vec<(f64, (usize, usize))> = scored.collect();
         scored.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         scored.into_iter().take(MOST_LOOKED_AT_AGAIN).map(|(_, pair)| pair).collect()
@@ -245,12 +245,14 @@ impl Table {
         let first = self.score(source, target).unwrap_or(f64::INFINITY);
         let score = |norm: &Option<f64>| norm.map(|norm| first * norm / norms.first);
         let further: Vec<Option<f64>> = norms.norms.iter().map(score).collect();
-        let of_all = look::median_of(first, &further);
+        let mut all: Vec<f64> = further.iter().map(|score| score.unwrap_or(f64::INFINITY)).collect();
+        let none_suspicious = all.iter().all(|&score| score >= bounds.1);
+        all.push(first);
         // Where all others are sent to the source by a trigger, the way back says nothing of how alike the two are.
         let comparable = self.column(source) >= suspicious_below(columns);
-        let (verdict, conclusion) = if of_all >= bounds.1 {
+        let (verdict, conclusion) = if none_suspicious {
             (Verdict::Clean, "not flagged")
-        } else if comparable && of_all < bounds.0 {
+        } else if comparable && median(&all).is_some_and(|score| score < bounds.0) {
             (Verdict::Backdoored, "flagged")
         } else {
             (Verdict::Inconclusive, "undecided")

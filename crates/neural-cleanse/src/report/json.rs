@@ -109,7 +109,7 @@ pub struct ClassReport {
     pub steps: usize,
     /// How many images went forward and backward, but for the further looks.
     pub gradient_samples: u64,
-    /// The norms of further looks at a suspicious class, or one that such a class is compared with; null for one that did not converge.
+    /// The norms that further looks at a suspicious class gave; null for one that did not converge.
     pub further_looks: Vec<Option<f64>>,
 }
 

@@ -7,7 +7,7 @@ use crate::attack::Attack;
 use crate::classifier::Classifier;
 use crate::clean_set::CleanSet;
 use crate::data::Samples;
-use crate::detection::{self, Detection, Rule, Statistics, Verdict};
+use crate::detection::{self, Detection, FurtherLooks, Rule, Statistics, Verdict};
 use crate::elimination;
 use crate::engine_check;
 use crate::error::{Error, Result};
@@ -21,7 +21,7 @@ use crate::searches::Searches;
 use crate::trigger::Backdoor;
 
 pub use observer::Observer;
-use survey::{FURTHER_LOOKS, Finished, size, statistic};
+use survey::{FURTHER_LOOKS, Finished, opacity, size, statistic};
 pub use survey::{Job, Survey};
 
 /// What to scan for.
@@ -79,7 +79,7 @@ pub struct ClassScan {
     pub attack_success_rate: f64,
     /// How many images went forward and backward, but for the further looks.
     pub gradient_samples: u64,
-    /// The statistics of the further looks that a suspicious class was given, or one that such a class is compared with.
+    /// The statistics of the further looks that a suspicious class was given.
     pub further_looks: Vec<Option<f64>>,
 }
 
@@ -281,22 +281,24 @@ impl<'a> Plan<'a> {
 
         let (statistics, rule) = (survey.statistics(norm), options.rule());
         let suspects = survey.suspicious(&statistics, rule);
-        let again = survey.looked_at_again(&statistics, &suspects);
         let seen_again: Vec<Option<f64>> = further.iter().map(|inversion| statistic(norm, inversion)).collect();
+        let ratio = |inversion: &Inversion| statistics.ratio_of(statistic(norm, inversion)?, opacity(norm, inversion));
+        let looks: Vec<FurtherLooks> = (suspects.iter().zip(further.chunks(FURTHER_LOOKS as usize)))
+            .map(|(&position, looks)| FurtherLooks { position, ratios: looks.iter().map(ratio).collect() })
+            .collect();
 
         let classes: Vec<usize> = (0..survey.finished.len()).map(|i| survey.class(i)).collect();
         let names: Vec<String> = classes.iter().map(|&class| class_label(classifier, class)).collect();
         let detection = if survey.is_of_few() {
             few_classes::judge(&shares_of_image(classifier, &survey.norms(norm), &seen_again), &names)
         } else {
-            let looks = survey.further_looks(norm, &statistics, &suspects, &again, &further);
             detection::judge(&statistics, &names, rule, &looks)
         };
         let detection = within_sight(detection, norm);
         let unseen = self.unseen.as_ref().unwrap_or(&self.working);
         let mut scanned = Vec::with_capacity(classes.len());
         for (i, Finished { inversion, gradient_samples }) in survey.finished.into_iter().enumerate() {
-            let looks = again.iter().position(|&position| position == i);
+            let looks = suspects.iter().position(|&suspect| suspect == i);
             scanned.push(ClassScan {
                 norm_l1: inversion.trigger.norm_l1(),
                 statistic: size(norm, &inversion.trigger),
@@ -344,7 +346,7 @@ impl<'a> Plan<'a> {
         }
         let wanted = survey.further_jobs(self.options).into_iter().map(|job| job.class);
         if !wanted.eq(further.iter().map(|inversion| inversion.target_class)) {
-            return Err(Error::Config("the further looks are not those that suspicious classes call for".into()));
+            return Err(Error::Config("the further looks are not those that the suspicious classes call for".into()));
         }
         Ok(())
     }

@@ -1,6 +1,5 @@
 use super::{DroppedClass, ScanOptions};
-use crate::detection::{self, FurtherLooks, Rule, Statistics};
-use crate::elimination;
+use crate::detection::{self, Rule, Statistics};
 use crate::few_classes;
 use crate::inversion::{Inversion, Norm};
 use crate::searches::Contender;
@@ -65,66 +64,11 @@ impl Survey {
         Survey { finished, dropped, typical: Some(typical) }
     }
 
-    /// The further looks that the suspicious classes are given under `options`, and usual ones to compare them with.
+    /// The further looks that the suspicious classes are given under `options`.
     pub fn further_jobs(&self, options: &ScanOptions) -> Vec<Job> {
-        let statistics = self.statistics(options.config.norm);
-        let again = self.looked_at_again(&statistics, &self.suspicious(&statistics, options.rule()));
+        let suspects = self.suspicious(&self.statistics(options.config.norm), options.rule());
         let looks = |i: usize| (1..=FURTHER_LOOKS).map(move |look| Job { class: self.class(i), look });
-        again.into_iter().flat_map(looks).collect()
-    }
-
-    /// The positions of the `suspects` and of what they are compared with.
-    pub(super) fn looked_at_again(&self, statistics: &Statistics, suspects: &[usize]) -> Vec<usize> {
-        let mut again = suspects.to_vec();
-        if !suspects.is_empty() && !self.is_of_few() {
-            again.extend(self.references(statistics));
-        }
-        again.sort_unstable();
-        again.dedup();
-        again
-    }
-
-    /// The positions of classes about the median, as the race chose them, or else those nearest to it.
-    fn references(&self, statistics: &Statistics) -> Vec<usize> {
-        if let Some(Typical { references, .. }) = self.typical.as_ref().filter(|typical| !typical.references.is_empty())
-        {
-            return (0..self.finished.len()).filter(|&i| references.contains(&self.class(i))).collect();
-        }
-        let distance = |i: usize| Some(((statistics.standings[i].share? - 1.0).abs(), i));
-        let mut distances: Vec<(f64, usize)> = (0..self.finished.len()).filter_map(distance).collect();
-        distances.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        distances.into_iter().take(elimination::REFERENCES).map(|(_, i)| i).collect()
-    }
-
-    /// What `further`, the looks at the classes at the positions `again`, say of the `suspects`: how their triggers stand among those of the references
-    /// under the same seed, the references being what they were in the first look.
-    pub(super) fn further_looks(
-        &self,
-        norm: Norm,
-        statistics: &Statistics,
-        suspects: &[usize],
-        again: &[usize],
-        further: &[Inversion],
-    ) -> Vec<FurtherLooks> {
-        let references = self.references(statistics);
-        let is_reference = |position: &usize| references.contains(position);
-        let shares = references.iter().filter_map(|&i| statistics.standings[i].share).collect::<Vec<_>>();
-        let share = detection::median(&shares).unwrap_or(1.0);
-        let looks = (0..FURTHER_LOOKS as usize).map(|look| {
-            let of_look = |k: usize| &further[k * FURTHER_LOOKS as usize + look];
-            let figures = |figure: fn(Norm, &Inversion) -> Option<f64>, kept: &dyn Fn(&usize) -> bool| {
-                let kept = (0..again.len()).filter(|&k| kept(&again[k]));
-                kept.map(|k| figure(norm, of_look(k))).collect::<Vec<_>>()
-            };
-            Statistics::among(&figures(statistic, &|_| true), &figures(statistic, &is_reference))
-                .weighed(&figures(opacity, &|_| true), &figures(opacity, &is_reference))
-        });
-        let looks: Vec<Statistics> = looks.collect();
-        let ratios = |suspect: usize| {
-            let k = again.iter().position(|&i| i == suspect);
-            looks.iter().map(|look| Some(look.standings[k?].ratio? * share)).collect()
-        };
-        suspects.iter().map(|&position| FurtherLooks { position, ratios: ratios(position) }).collect()
+        suspects.into_iter().flat_map(looks).collect()
     }
 
     /// Whether there are so few classes that a rule of their own judges them.
