@@ -118,6 +118,10 @@ struct UnlearningArguments {
     #[arg(long, value_name = "SHARE")]
     mixing: Option<f64>,
 
+    /// The share of the samples, 0 to 1, that are shifted by up to a sixteenth of their sides
+    #[arg(long, value_name = "SHARE")]
+    shifting: Option<f64>,
+
     /// How many further triggers are inverted for each flagged class and unlearned, too
     #[arg(long, value_name = "N")]
     further_triggers: Option<usize>,
@@ -376,6 +380,7 @@ impl UnlearningArguments {
             stamped_share: self.stamped_share.unwrap_or(default.stamped_share),
             distillation: self.distillation.unwrap_or(default.distillation),
             mixing: self.mixing.unwrap_or(default.mixing),
+            shifting: self.shifting.unwrap_or(default.shifting),
             further_triggers: self.further_triggers.unwrap_or(default.further_triggers),
             batch_size: self.batch_size.unwrap_or(default.batch_size),
             learning_rate: self.learning_rate.unwrap_or(default.learning_rate),

@@ -1,6 +1,6 @@
 //! What unlearning shows the model, and what it asks of it.
 
-use ndarray::{Array1, Array2, Array4, ArrayView4, Axis};
+use ndarray::{Array2, Array4, ArrayViewMut1, ArrayViewMut3, Axis};
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
 
@@ -10,14 +10,17 @@ use crate::classifier::{Classifier, one_hot};
 use crate::clean_set::CleanSet;
 use crate::error::Result;
 
-/// The samples to train on, some with a trigger on, some mixed with one another.
+/// The part of an image's side by which it is shifted at the most: two pixels of 28 or 32.
+const FARTHEST: usize = 16;
+
+/// The samples to train on, shifted, mixed with one another, and some with a trigger on.
 pub struct Lessons<'a> {
     /// What the training starts from: its answers are what a part of the lessons is about.
     teacher: &'a Classifier,
     backdoors: &'a [Backdoor],
     train: &'a CleanSet,
     options: &'a Unlearning,
-    /// What is asked of each sample where it is not mixed with another.
+    /// What is asked of each sample as it is.
     wanted: Array2<f32>,
     /// For each sample the backdoor whose trigger it carries in this epoch, if it carries one.
     stamps: Vec<Option<&'a Backdoor>>,
@@ -47,42 +50,63 @@ impl<'a> Lessons<'a> {
         self.stamps = stamps(self.train.labels.len(), self.options.stamped_share, self.backdoors, rng);
     }
 
-    /// The lesson about the samples at `rows`.
+    /// The lesson about the samples at `rows`: some are shifted, some without a trigger mixed, and what is asked of these is the teacher's
+    /// answer to what they have become, and their labels. A trigger is put on last and stays where it belongs.
     pub fn lesson(&self, rows: &[usize], rng: &mut impl Rng) -> Result<Lesson> {
-        let images = stamped(self.train.images.view(), rows, &self.stamps)?;
-        let mut lesson = Lesson { images, wanted: self.wanted.select(Axis(0), rows) };
-        if self.options.mixing > 0.0 {
-            self.mix(&mut lesson, rows, rng)?;
-        }
-        Ok(lesson)
-    }
-
-    /// Mixes a part of the samples without a trigger with another sample each: `share · one + (1 − share) · other`, with
-    /// `share` even in 0..1. What is asked of the mixture is the teacher's answer to it, and the two labels in the same shares.
-    fn mix(&self, lesson: &mut Lesson, rows: &[usize], rng: &mut impl Rng) -> Result<()> {
+        let mut images = self.train.images.select(Axis(0), rows);
         let mut labels =
             one_hot(&rows.iter().map(|&row| self.train.labels[row]).collect::<Vec<_>>(), self.teacher.classes());
-        let mut mixed = Vec::new();
+        let mut wanted = self.wanted.select(Axis(0), rows);
+        let mut changed = Vec::new();
         for (k, &row) in rows.iter().enumerate() {
-            if self.stamps[row].is_some() || rng.random::<f64>() >= self.options.mixing {
-                continue;
+            let is_shifted = rng.random::<f64>() < self.options.shifting;
+            if is_shifted {
+                shift(images.index_axis_mut(Axis(0), k), rng);
             }
-            let (other, share) = (rng.random_range(0..self.train.labels.len()), rng.random::<f32>());
-            let blend = |one: &mut f32, other: &f32| *one = share * *one + (1.0 - share) * other;
-            lesson.images.index_axis_mut(Axis(0), k).zip_mut_with(&self.train.images.index_axis(Axis(0), other), blend);
-            let mut label = Array1::zeros(self.teacher.classes());
-            label[self.train.labels[other]] = 1.0;
-            labels.row_mut(k).zip_mut_with(&label, blend);
-            mixed.push(k);
-        }
-        if !mixed.is_empty() {
-            let answers = softmax(self.teacher.predict(lesson.images.select(Axis(0), &mixed).view())?);
-            let wanted = softened(labels.select(Axis(0), &mixed), answers, self.options.distillation);
-            for (row, k) in wanted.outer_iter().zip(mixed) {
-                lesson.wanted.row_mut(k).assign(&row);
+            let is_mixed = self.stamps[row].is_none() && rng.random::<f64>() < self.options.mixing;
+            if is_mixed {
+                self.mix(images.index_axis_mut(Axis(0), k), labels.row_mut(k), rng);
+            }
+            if is_shifted || is_mixed {
+                changed.push(k);
             }
         }
-        Ok(())
+        if !changed.is_empty() {
+            let answers = softmax(self.teacher.predict(images.select(Axis(0), &changed).view())?);
+            let of_changed = softened(labels.select(Axis(0), &changed), answers, self.options.distillation);
+            for (row, k) in of_changed.outer_iter().zip(changed) {
+                wanted.row_mut(k).assign(&row);
+            }
+        }
+        let stamps: Vec<Option<&Backdoor>> = rows.iter().map(|&row| self.stamps[row]).collect();
+        stamp(&mut images, &stamps)?;
+        Ok(Lesson { images, wanted })
+    }
+
+    /// Mixes `image` with another sample, `share · one + (1 − share) · other`, with `share` even in 0..1, and its `label` in the
+    /// same shares.
+    fn mix(&self, mut image: ArrayViewMut3<'_, f32>, mut label: ArrayViewMut1<'_, f32>, rng: &mut impl Rng) {
+        let (other, share) = (rng.random_range(0..self.train.labels.len()), rng.random::<f32>());
+        image.zip_mut_with(&self.train.images.index_axis(Axis(0), other), |one, other| {
+            *one = share * *one + (1.0 - share) * other;
+        });
+        label *= share;
+        label[self.train.labels[other]] += 1.0 - share;
+    }
+}
+
+/// Moves an image `[C, H, W]` by up to a sixteenth of its sides, evenly at random. What is laid bare has the pixels of the border.
+fn shift(mut image: ArrayViewMut3<'_, f32>, rng: &mut impl Rng) {
+    let original = image.to_owned();
+    let (_, height, width) = original.dim();
+    let mut source = |side: usize| {
+        let farthest = side.div_ceil(FARTHEST);
+        let by = rng.random_range(0..=2 * farthest);
+        move |to: usize| (to + by).saturating_sub(farthest).min(side - 1)
+    };
+    let (from_row, from_column) = (source(height), source(width));
+    for ((channel, row, column), pixel) in image.indexed_iter_mut() {
+        *pixel = original[[channel, from_row(row), from_column(column)]];
     }
 }
 
@@ -111,16 +135,15 @@ fn stamps<'a>(samples: usize, share: f64, backdoors: &'a [Backdoor], rng: &mut i
     stamps
 }
 
-/// The images at `rows` of `images`, with the triggers that `stamps` have for them.
-fn stamped(images: ArrayView4<'_, f32>, rows: &[usize], stamps: &[Option<&Backdoor>]) -> Result<Array4<f32>> {
-    let mut batch = images.select(Axis(0), rows);
-    for (mut image, &row) in batch.axis_chunks_iter_mut(Axis(0), 1).zip(rows) {
-        if let Some(backdoor) = stamps[row] {
+/// Puts on each of `images` the trigger that `stamps` has for it.
+fn stamp(images: &mut Array4<f32>, stamps: &[Option<&Backdoor>]) -> Result<()> {
+    for (mut image, backdoor) in images.axis_chunks_iter_mut(Axis(0), 1).zip(stamps) {
+        if let Some(backdoor) = backdoor {
             let stamped = backdoor.trigger.apply(image.view())?;
             image.assign(&stamped);
         }
     }
-    Ok(batch)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -146,13 +169,32 @@ mod tests {
         assert_eq!([carrying(0), carrying(1), carrying(2), stamps.len()], [7, 7, 6, 100]);
         assert_ne!(stamps, super::stamps(100, 0.2, &backdoors, &mut rng), "the choice is made anew");
 
-        let images = Array4::from_shape_fn((100, 1, 1, 1), |(row, ..)| row as f32);
-        let rows = [5, 99, 40, 41, 42, 43, 44];
-        let batch = stamped(images.view(), &rows, &stamps).unwrap();
-        for (&pixel, row) in batch.iter().zip(rows) {
+        let mut images = Array4::from_shape_fn((100, 1, 1, 1), |(row, ..)| row as f32);
+        stamp(&mut images, &stamps).unwrap();
+        for (row, &pixel) in images.iter().enumerate() {
             let expected = stamps[row].map_or(row as f32, |backdoor| 100.0 + backdoor.target_class as f32);
             assert_eq!(pixel, expected);
         }
+    }
+
+    #[test]
+    fn a_shifted_image_is_the_image_elsewhere() {
+        let image =
+            Array3::from_shape_fn((2, 9, 40), |(channel, row, column)| (1000 * channel + 100 * row + column) as f32);
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..200 {
+            let mut shifted = image.clone();
+            shift(shifted.view_mut(), &mut rng);
+            // In the middle, by so many rows and columns.
+            let by = shifted[[0, 4, 20]] - image[[0, 4, 20]];
+            let (rows, columns) = ((by / 100.0).round(), by - 100.0 * (by / 100.0).round());
+            assert_eq!(shifted[[1, 5, 7]] - image[[1, 5, 7]], by, "all pixels and channels alike");
+            assert!(shifted.iter().all(|pixel| image.iter().any(|other| other == pixel)), "no other pixels");
+            seen.insert((rows as i32, columns as i32));
+        }
+        let farthest = (-1..=1).flat_map(|rows| (-3..=3).map(move |columns| (rows, columns)));
+        assert_eq!(seen, farthest.collect());
     }
 
     #[test]
@@ -170,7 +212,7 @@ mod tests {
         // Images of one colour, the label's number: what a mixture is mixed of shows.
         let images = Array4::from_shape_fn((10, 1, 28, 28), |(row, ..)| row as f32);
         let train = CleanSet { images, labels: (0..10).collect() };
-        let options = Unlearning { mixing: 1.0, distillation: 0.0, ..Unlearning::default() };
+        let options = Unlearning { mixing: 1.0, distillation: 0.0, shifting: 1.0, ..Unlearning::default() };
         let mut lessons = Lessons::new(&teacher, &[], &train, &options).unwrap();
         let lesson = lessons.lesson(&[3, 5, 7], &mut ChaCha8Rng::seed_from_u64(1)).unwrap();
         let mut mixtures = 0;

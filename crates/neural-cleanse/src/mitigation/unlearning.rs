@@ -22,12 +22,13 @@ use crate::trainable::Layers;
 /// The paper trains for one epoch on a tenth of the training data. Here a thousand samples are usual, and a reversed
 /// trigger covers the true one in part only. What removes the true one is several reversed triggers, longer steps, and more of
 /// them. What keeps the accuracy meanwhile is self-distillation, which leaves the model no reason to move where the
-/// trigger is not, on the samples and on mixtures of them, of which there are more (Zhang et al., "mixup", ICLR 2018).
+/// trigger is not, on the samples as they are shifted about and mixed with one another, of which there are more (Zhang et al., "mixup",
+/// ICLR 2018).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Unlearning {
     /// How often all samples are passed over. By default 20.
     pub epochs: usize,
-    /// The share of the samples that carry a trigger, 0..=1, chosen anew in every epoch. By default 0.3; the paper has
+    /// The share of the samples that carry a trigger, 0..=1, chosen anew in every epoch. By default 0.4; the paper has
     /// 0.2.
     /// Where there are several backdoors, each of these samples carries one of them.
     pub stamped_share: f64,
@@ -37,6 +38,9 @@ pub struct Unlearning {
     /// The share of the samples without a trigger, 0..=1, that are mixed with another sample. By default 0.5; the paper
     /// has 0.
     pub mixing: f64,
+    /// The share of the samples, 0..=1, that are shifted by up to a sixteenth of their sides before anything else is done with them, and of
+    /// which the model's own answer to the shifted image is asked. By default 1; the paper has 0.
+    pub shifting: f64,
     /// How many further triggers are inverted for the class of each backdoor, from other starting points, to be unlearned
     /// together with the given one. By default 2; the paper has 0.
     pub further_triggers: usize,
@@ -58,9 +62,10 @@ impl Default for Unlearning {
     fn default() -> Self {
         Unlearning {
             epochs: 20,
-            stamped_share: 0.3,
+            stamped_share: 0.4,
             distillation: 0.9,
             mixing: 0.5,
+            shifting: 1.0,
             further_triggers: 2,
             batch_size: 32,
             learning_rate: 3e-3,
@@ -82,6 +87,7 @@ impl Unlearning {
         check((0.0..=1.0).contains(&self.stamped_share), "stamped_share must lie between 0 and 1")?;
         check((0.0..=1.0).contains(&self.distillation), "distillation must lie between 0 and 1")?;
         check((0.0..=1.0).contains(&self.mixing), "mixing must lie between 0 and 1")?;
+        check((0.0..=1.0).contains(&self.shifting), "shifting must lie between 0 and 1")?;
         check(self.batch_size > 0, "batch_size must be at least 1")?;
         let positive = self.learning_rate.is_finite() && self.learning_rate > 0.0;
         check(positive, "learning_rate must be a number above 0")?;
@@ -205,6 +211,8 @@ mod tests {
             ("epochs", Unlearning { epochs: 0, ..good() }),
             ("stamped_share", Unlearning { stamped_share: f64::NAN, ..good() }),
             ("distillation", Unlearning { distillation: 1.5, ..good() }),
+            ("mixing", Unlearning { mixing: -0.5, ..good() }),
+            ("shifting", Unlearning { shifting: 2.0, ..good() }),
             ("batch_size", Unlearning { batch_size: 0, ..good() }),
             ("learning_rate", Unlearning { learning_rate: 0.0, ..good() }),
             ("layers", Unlearning { layers: Layers::Last(0), ..good() }),
