@@ -13,7 +13,7 @@ import neural_cleanse.ray
 import numpy as np
 import pytest
 import ray
-from neural_cleanse.ray._store import Store
+from neural_cleanse._run_store import Store
 from ray.cluster_utils import Cluster
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -91,7 +91,7 @@ def test_a_run_takes_up_what_is_done(cluster, data, tmp_path):
     os.remove(folder / "scan.json")
     for target_class in (2, 5):
         trigger = first.triggers[target_class]
-        store.keep((target_class, 0), (target_class, trigger.mask, trigger.pattern, True, "[]", 1_000_000))
+        store.keep((target_class, 0), (target_class, trigger.arrays, True, "[]", 1_000_000))
     again = neural_cleanse.ray.scan([model], data, **options).results["fmnist_badnets"]
     steps = {c.target_class: c.steps for c in again.classes}
     assert steps == {c: 0 if c in (2, 5) else 3 for c in range(10)}

@@ -16,11 +16,11 @@ import numpy as np
 import ray
 from numpy.typing import ArrayLike
 
-from .. import _arrays
+from .. import _arrays, _run_store
 from .._models import to_onnx
 from .._scan import Scan, norm_name, scan_request, split_options
 from ..errors import DataError, Error
-from . import _store, _tasks
+from . import _tasks
 
 Models = Mapping[str, Any] | Sequence[Any]
 
@@ -133,7 +133,7 @@ def scan(
                 active = {task: other for task, other in active.items() if other is not run}
     summary = Summary(results)
     if folder is not None:
-        _store.write_json(folder / "summary.json", summary.rows)
+        _run_store.write_json(folder / "summary.json", summary.rows)
     return summary
 
 
@@ -149,7 +149,7 @@ class _ModelRun:
     retries: int
     samples: Any
     result: Scan | Failure | None = None
-    store: _store.Store | None = None
+    store: _run_store.Store | None = None
     tasks: dict[Any, tuple[str, Any]] = field(default_factory=dict)
     first: dict[int, Any] = field(default_factory=dict)
     further: dict[tuple[int, int], Any] = field(default_factory=dict)
@@ -164,7 +164,7 @@ class _ModelRun:
             exported = to_onnx(self.model, self.options.get("input_shape"), sample_shape, layout)
             content = exported.model if isinstance(exported.model, bytes) else Path(exported.model).read_bytes()
             fingerprint.update(content)
-            self.store = None if folder is None else _store.Store(folder / self.name, fingerprint.hexdigest())
+            self.store = None if folder is None else _run_store.Store(folder / self.name, fingerprint.hexdigest())
             if self.store and (done := self.store.finished()):
                 self.result = done
                 return {}

@@ -1,17 +1,18 @@
-"""What a run has done so far, in files."""
+"""What a run over a cluster has done so far, in files."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._scan import Scan
+from ._scan import Scan
 
-_FIELDS = ("target_class", "mask", "pattern", "converged", "steps", "gradient_samples")
+if TYPE_CHECKING:
+    from ._native import Inverted
 
 
 class Store:
@@ -33,25 +34,35 @@ class Store:
         """Give the scan, if it was done."""
         return Scan.load(self.folder) if (self.folder / "scan.json").exists() else None
 
-    def inversions(self) -> dict[tuple[int, int], Any]:
+    def inversions(self) -> dict[tuple[int, int], Inverted]:
         """Give what is done, by class and look."""
-        done = {}
+        done: dict[tuple[int, int], Inverted] = {}
         for path in self._blocks.glob("*.npz"):
-            with np.load(path, allow_pickle=False) as arrays:
-                values = [arrays[name] for name in _FIELDS]
-            mask, pattern = values[1:3]
-            inversion = (int(values[0]), mask, pattern, bool(values[3]), str(values[4]), int(values[5]))
+            with np.load(path, allow_pickle=False) as kept:
+                low_and_high = kept["range"].tolist()
+                trigger = (kept["mask"], kept["pattern"], (low_and_high[0], low_and_high[1]) if low_and_high else None)
+                inverted = int(kept["target_class"]), trigger, bool(kept["converged"]), str(kept["steps"]), int(kept["gradient_samples"])
             target_class, look = map(int, path.stem.split("_"))
-            done[target_class, look] = inversion
+            done[target_class, look] = inverted
         return done
 
-    def keep(self, job: tuple[int, int], inversion: Any) -> None:
+    def keep(self, job: tuple[int, int], inverted: Inverted) -> None:
         """Write what came of a job, whole or not at all."""
         path = self._blocks / f"{job[0]}_{job[1]}.npz"
         if not path.exists():
             beside = path.with_suffix(".part")
+            target_class, (mask, pattern, low_and_high), converged, steps, gradient_samples = inverted
             with beside.open("wb") as file:
-                np.savez_compressed(file, **dict(zip(_FIELDS, inversion, strict=True)))
+                np.savez_compressed(
+                    file,
+                    target_class=target_class,
+                    mask=mask,
+                    pattern=pattern,
+                    range=np.array(low_and_high or (), np.float32),
+                    converged=converged,
+                    steps=steps,
+                    gradient_samples=gradient_samples,
+                )
             os.replace(beside, path)
 
     def finish(self, scan: Scan) -> None:
