@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Fuzzes each target for so many seconds (60), beginning with the files in fuzz/seeds and the models of the tests.
-# Needs a nightly compiler and cargo-fuzz (cargo install cargo-fuzz). What fails is left in fuzz/artifacts.
+# Fuzzes each target for so many seconds (60), beginning with fuzz/corpus.tar.zst, the files in fuzz/seeds and the models of the
+# tests. Needs a nightly compiler, cargo-fuzz (cargo install cargo-fuzz) and zstd. What fails is left in fuzz/artifacts.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds="${1:-60}"
@@ -8,6 +8,7 @@ shift || true
 targets=("${@:-}")
 [ -n "${targets[0]}" ] || targets=(model gradient samples image card)
 
+[ -d fuzz/corpus ] || tar --extract --zstd --file fuzz/corpus.tar.zst --directory fuzz
 for target in "${targets[@]}"; do
     seeds=("fuzz/seeds/$target")
     case "$target" in model | gradient) seeds+=(crates/onnx-grad/tests/data) ;; esac

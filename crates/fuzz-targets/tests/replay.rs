@@ -1,6 +1,7 @@
 //! What a stable compiler can do of fuzzing: the corpus that the fuzzer has collected, and mutations of it, the same each time.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -11,6 +12,7 @@ use peak_alloc::PeakAlloc;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use tar::Archive;
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
@@ -42,13 +44,32 @@ fn seeds(folders: &[&str]) -> Vec<Vec<u8>> {
     seeds
 }
 
-/// Gives `target`, which is called `name`, the files in `folders` and mutations of them. It may not panic, take more than
+/// What the fuzzer has found to reach other code of `target` than the rest, in the order of the archive.
+fn found(target: &str) -> Vec<Vec<u8>> {
+    let archive = File::open(root().join("fuzz/corpus.tar.zst")).expect("the archive");
+    let mut archive = Archive::new(zstd::Decoder::new(archive).expect("a compressed archive"));
+    let folder = Path::new("corpus").join(target);
+    let mut found = Vec::new();
+    for entry in archive.entries().expect("the archive's entries") {
+        let mut entry = entry.expect("an entry");
+        if entry.header().entry_type().is_file() && entry.path().expect("a path").starts_with(&folder) {
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).expect("a file");
+            found.push(bytes);
+        }
+    }
+    assert!(!found.is_empty(), "nothing for {target}");
+    found
+}
+
+/// Gives `target`, which is called `name`, the files in `folders`, what the fuzzer has found, and mutations of them. It may not panic, take more than
 /// `at_most` bytes of memory, or hang.
 fn replay(name: &str, target: fn(&[u8]), folders: &[&str], at_most: usize) {
     // Memory is the process's: one test at a time.
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let seeds = seeds(folders);
+    let mut seeds = seeds(folders);
+    seeds.extend(found(name));
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let (mut most, mut longest) = (0, Duration::ZERO);
     let mut give = |input: &[u8]| {
