@@ -185,13 +185,13 @@ impl Samples {
         self.select(&order)
     }
 
-    /// Splits off `held_out` samples, balanced over the classes, and returns the rest
-    /// and them: the working set and the held-out set.
+    /// Splits off `held_out` samples, balanced over the classes as far as no class gives more than its share, and returns the
+    /// rest and them: the working set and the held-out set. A class of two samples or more is in both, unless there are too few others.
     #[must_use]
     pub fn split(&self, held_out: usize, seed: u64) -> (Self, Self) {
         let order = subset::order(self.labels.as_deref(), self.len(), seed);
-        let (held_out, working) = order.split_at(held_out.min(order.len()));
-        (self.select(working), self.select(held_out))
+        let (held_out, working) = subset::part(order, self.labels.as_deref(), held_out);
+        (self.select(&working), self.select(&held_out))
     }
 
     fn select(&self, indices: &[usize]) -> Self {

@@ -32,6 +32,34 @@ pub(super) fn order(labels: Option<&[usize]>, count: usize, seed: u64) -> Vec<us
     order.into_iter().map(|(_, _, sample)| sample).collect()
 }
 
+/// Parts `order` into `held_out` samples and the rest, both in that order. No class gives more than its share, and each keeps a sample
+/// of its own among the rest, unless there are not enough others.
+pub(super) fn part(order: Vec<usize>, labels: Option<&[usize]>, held_out: usize) -> (Vec<usize>, Vec<usize>) {
+    let count = order.len();
+    let held_out = held_out.min(count);
+    let Some(labels) = labels else {
+        let (held_out, rest) = order.split_at(held_out);
+        return (held_out.to_vec(), rest.to_vec());
+    };
+    let mut can_give: HashMap<usize, usize> = HashMap::new();
+    order.iter().for_each(|sample| *can_give.entry(labels[*sample]).or_default() += 1);
+    can_give.values_mut().for_each(|n| *n = (*n * held_out).div_ceil(count).min(*n - 1));
+
+    let mut is_held_out = vec![false; count];
+    let mut left = held_out;
+    for (taken, sample) in is_held_out.iter_mut().zip(&order) {
+        let gives = can_give.entry(labels[*sample]).or_default();
+        if left > 0 && *gives > 0 {
+            (*gives, left, *taken) = (*gives - 1, left - 1, true);
+        }
+    }
+    // Those that their classes could have kept.
+    is_held_out.iter_mut().filter(|taken| !**taken).take(left).for_each(|taken| *taken = true);
+    let (held_out, rest): (Vec<_>, Vec<_>) = order.into_iter().zip(is_held_out).partition(|(_, taken)| *taken);
+    let samples = |part: Vec<(usize, bool)>| part.into_iter().map(|(sample, _)| sample).collect();
+    (samples(held_out), samples(rest))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,5 +84,35 @@ mod tests {
         assert_eq!(sorted(&classes[..3]), [0, 2, 5]);
         assert_eq!(sorted(&classes[3..5]), [0, 5]);
         assert_eq!(classes[5..], [0, 0]);
+    }
+
+    #[test]
+    fn a_rare_class_is_on_both_sides() {
+        // Of 1,000 samples three classes have 10, 2 and 1.
+        let labels: Vec<usize> =
+            (0..1000).map(|k| [1, 1, 2].get(k).copied().unwrap_or(if k < 13 { 3 } else { 0 })).collect();
+        for (held_out, expected) in [(750, [741, 1, 0, 8]), (200, [197, 1, 0, 2])] {
+            let (measured, rest) = part(order(Some(&labels), 1000, 4), Some(&labels), held_out);
+            let of = |class| measured.iter().filter(|&&sample| labels[sample] == class).count();
+            assert_eq!([0, 1, 2, 3].map(of), expected);
+            assert_eq!((measured.len(), rest.len()), (held_out, 1000 - held_out));
+            let mut all = [measured, rest].concat();
+            all.sort_unstable();
+            assert_eq!(all, (0..1000).collect::<Vec<_>>());
+        }
+        // Where there is nothing else to hold out, a class is not kept from it.
+        let (measured, rest) = part(vec![2, 0, 1], Some(&[5, 6, 7]), 2);
+        assert_eq!((measured, rest), (vec![2, 0], vec![1]));
+    }
+
+    /// Nor must these.
+    #[test]
+    fn of_classes_of_one_size_the_first_in_order_are_held_out() {
+        let labels: Vec<usize> = (0..103).map(|k| k % 10).collect();
+        let order = order(Some(&labels), 103, 7);
+        for held_out in [0, 1, 20, 25, 103] {
+            let (measured, rest) = part(order.clone(), Some(&labels), held_out);
+            assert_eq!([measured, rest].concat(), order, "{held_out}");
+        }
     }
 }
