@@ -187,8 +187,8 @@ def mitigate(
     value_range : tuple of float, optional
         The pixel values of `x` that are black and white; 0 and 255 for uint8.
     **params
-        What makes a `Classifier`; and ``epochs``, ``stamped_share``, ``distillation``, ``mixing``, ``shifting``,
-        ``further_triggers``, ``batch_size``, ``learning_rate``, ``optimiser`` (``"adam"`` or ``"sgd"``) and
+        What makes a `Classifier`; and ``epochs``, ``stamped_share``, ``distillation``, ``temperature``, ``mixing``,
+        ``shifting``, ``further_triggers``, ``searches``, ``batch_size``, ``learning_rate``, ``optimiser`` (``"adam"`` or ``"sgd"``) and
         ``last_layers`` of unlearning; ``prune_at_most``, ``prune_asr_bound`` and ``prune_accuracy_bound``;
         ``false_positive_rate`` of filtering.
 

@@ -114,6 +114,10 @@ struct UnlearningArguments {
     #[arg(long, value_name = "SHARE")]
     distillation: Option<f64>,
 
+    /// The temperature of the model's answers; without it, the one at which they have half the entropy that they could have
+    #[arg(long, value_name = "T")]
+    temperature: Option<f64>,
+
     /// The share of the samples without a trigger that are mixed with another sample, 0 to 1
     #[arg(long, value_name = "SHARE")]
     mixing: Option<f64>,
@@ -122,9 +126,13 @@ struct UnlearningArguments {
     #[arg(long, value_name = "SHARE")]
     shifting: Option<f64>,
 
-    /// How many further triggers are inverted for each flagged class and unlearned, too
+    /// How many further triggers each search inverts for each flagged class, to be unlearned, too
     #[arg(long, value_name = "N")]
     further_triggers: Option<usize>,
+
+    /// How often further triggers are searched for: before the training, and in the model as it has become by then
+    #[arg(long, value_name = "N")]
+    searches: Option<usize>,
 
     /// The number of images in a minibatch
     #[arg(long, value_name = "N")]
@@ -379,9 +387,11 @@ impl UnlearningArguments {
             epochs: self.epochs.unwrap_or(default.epochs),
             stamped_share: self.stamped_share.unwrap_or(default.stamped_share),
             distillation: self.distillation.unwrap_or(default.distillation),
+            temperature: self.temperature,
             mixing: self.mixing.unwrap_or(default.mixing),
             shifting: self.shifting.unwrap_or(default.shifting),
             further_triggers: self.further_triggers.unwrap_or(default.further_triggers),
+            searches: self.searches.unwrap_or(default.searches),
             batch_size: self.batch_size.unwrap_or(default.batch_size),
             learning_rate: self.learning_rate.unwrap_or(default.learning_rate),
             optimiser: match self.optimiser {

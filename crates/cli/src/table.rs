@@ -64,11 +64,12 @@ pub fn of_margins(margins: &MarginsReport) -> Table {
     table
 }
 
-/// One line a stage of a repair: what it is, clean accuracy, how many clean images of other classes go to each target, the success
-/// rate of each reversed trigger and of the true one, and the filter's error rates, all in percent.
+/// One line a stage of a repair: what it is, clean accuracy, how many images of each target are recognised and how many clean ones of
+/// other classes go there, the success rate of each reversed trigger and of the true one, and the filter's error rates, all in percent.
 pub fn of_repair(repair: &Repair, targets: &[usize]) -> Table {
     let mut table = plain();
     let mut header = vec!["stage".to_owned(), "clean accuracy".to_owned()];
+    header.extend(targets.iter().map(|target| format!("recall ({target})")));
     header.extend(targets.iter().map(|target| format!("no trigger ({target})")));
     header.extend(targets.iter().map(|target| format!("ASR, reversed ({target})")));
     header.extend(["ASR, true", "false positives", "let through", "what was done"].map(str::to_owned));
@@ -77,6 +78,7 @@ pub fn of_repair(repair: &Repair, targets: &[usize]) -> Table {
         let percent = |share: f64| format!("{:.1}", 100.0 * share);
         let perhaps = |share: Option<f64>| share.map_or("–".to_owned(), percent);
         let mut row = vec![stage.to_owned(), percent(measurement.clean_accuracy)];
+        row.extend(measurement.target_recalls.iter().map(|&share| perhaps(share)));
         row.extend(measurement.natural_confusion_rates.iter().map(|&rate| percent(rate)));
         row.extend(measurement.attack_success_rates.iter().map(|&rate| percent(rate)));
         row.push(perhaps(measurement.true_attack_success_rate));
@@ -89,7 +91,7 @@ pub fn of_repair(repair: &Repair, targets: &[usize]) -> Table {
     for outcome in &repair.outcomes {
         add(&outcome.method, &outcome.after, &outcome.summary);
     }
-    align_right(&mut table, 1..2 * targets.len() + 5);
+    align_right(&mut table, 1..3 * targets.len() + 5);
     table
 }
 

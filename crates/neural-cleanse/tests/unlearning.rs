@@ -109,13 +109,67 @@ fn further_triggers_remove_what_one_trigger_does_not_cover() {
 }
 
 #[test]
+fn further_triggers_are_searched_for_in_what_the_model_becomes() {
+    let classifier = classifier("fmnist_badnets", 2);
+    let backdoor = backdoor("fmnist_badnets", 7);
+    let (train, _) = samples(&classifier, 100);
+    let options = Unlearning { epochs: 6, searches: 3, further_triggers: 1, ..Unlearning::default() };
+    let (mut searched_after, mut trained, mut shown) = (Vec::new(), 0, 0);
+    let mut observe = |step| {
+        match step {
+            UnlearningStep::Search { step, steps } => {
+                assert!(step > shown && step <= steps, "{shown}, {step} of {steps}");
+                shown = step;
+                searched_after.push(trained);
+            }
+            UnlearningStep::Training { step, .. } => trained = step,
+        }
+        ControlFlow::Continue(())
+    };
+    unlearn(&classifier, std::slice::from_ref(&backdoor), &train, &options, &mut observe).expect("a model");
+    searched_after.dedup();
+    assert_eq!(searched_after, [0, trained / 3, 2 * trained / 3]);
+}
+
+#[test]
+fn answers_are_asked_for_where_they_have_half_their_entropy() {
+    let classifier = classifier("fmnist_badnets", 2);
+    let (train, _) = samples(&classifier, 100);
+    let first_loss = |temperature| {
+        // All samples as they are, and nothing but the model's own answers to them: the cross-entropy is the entropy.
+        let options = Unlearning {
+            epochs: 1,
+            stamped_share: 0.0,
+            mixing: 0.0,
+            shifting: 0.0,
+            distillation: 1.0,
+            batch_size: train.labels.len(),
+            temperature,
+            ..Unlearning::default()
+        };
+        let mut loss = f64::NAN;
+        let mut observe = |step| {
+            if let UnlearningStep::Training { cross_entropy, .. } = step {
+                loss = cross_entropy;
+            }
+            ControlFlow::Continue(())
+        };
+        unlearn(&classifier, &[], &train, &options, &mut observe).expect("a model");
+        loss
+    };
+    let most = 10f64.ln();
+    assert!((first_loss(None) / most - 0.5).abs() < 1e-3, "{} of {most}", first_loss(None));
+    assert!(first_loss(Some(1.0)) < 0.4 * most && first_loss(Some(100.0)) > 0.99 * most);
+}
+
+#[test]
 fn distillation_holds_the_model_to_its_own_answers() {
     let classifier = classifier("fmnist_badnets", 2);
     let (train, held_out) = samples(&classifier, 100);
     let wrong = CleanSet { labels: train.labels.iter().map(|label| (label + 1) % 10).collect(), ..train };
     let accuracy = |distillation| {
         let options =
-            Unlearning { epochs: 2, learning_rate: 1e-3, stamped_share: 0.0, distillation, ..Unlearning::default() };
+            Unlearning { epochs: 4, learning_rate: 1e-3, stamped_share: 0.0, distillation, ..Unlearning::default() };
         let model = unlearn(&classifier, &[], &wrong, &options, &mut |_| ControlFlow::Continue(())).expect("a model");
         let after = classifier.with_model(model).expect("a classifier");
         after.accuracy(held_out.images.view(), &held_out.labels).expect("an accuracy")
@@ -134,6 +188,32 @@ fn natural_confusion_is_what_a_trigger_that_shows_nothing_comes_to() {
     let repair = mitigate(&classifier, &backdoors, None, &train, &unseen, &[], &mut go_on).expect("a measurement");
     assert!(repair.before.natural_confusion_rates.iter().any(|&rate| rate > 0.0), "{:?}", repair.before);
     assert_eq!(repair.before.natural_confusion_rates, repair.before.attack_success_rates);
+}
+
+#[test]
+fn how_much_of_the_target_class_is_recognised_is_measured() {
+    let classifier = classifier("fmnist_clean", 2);
+    let (train, unseen) = samples(&classifier, 200);
+    let nothing = Trigger::new(Array3::zeros((1, 28, 28)), Array3::zeros((1, 28, 28))).expect("a trigger");
+    let backdoor = Backdoor { target_class: 6, trigger: nothing };
+    let mut go_on = |_: &Mitigation, _| ControlFlow::Continue(());
+    let mut recall = |unseen: &CleanSet| {
+        let backdoors = std::slice::from_ref(&backdoor);
+        mitigate(&classifier, backdoors, None, &train, unseen, &[], &mut go_on)
+            .expect("a measurement")
+            .before
+            .target_recalls
+    };
+    let rows = |wanted: bool| -> CleanSet {
+        let rows: Vec<usize> = (0..unseen.labels.len()).filter(|&row| (unseen.labels[row] == 6) == wanted).collect();
+        let labels = rows.iter().map(|&row| unseen.labels[row]).collect();
+        CleanSet { images: unseen.images.select(ndarray::Axis(0), &rows), labels }
+    };
+    let of_class = rows(true);
+    let expected = classifier.accuracy(of_class.images.view(), &of_class.labels).expect("an accuracy");
+    assert!(expected > 0.3 && expected < 1.0, "{expected}");
+    assert_eq!(recall(&unseen), [Some(expected)]);
+    assert_eq!(recall(&rows(false)), [None], "there is none of the class");
 }
 
 #[test]

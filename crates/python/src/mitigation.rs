@@ -117,9 +117,11 @@ fn mitigations(names: &[String], options: &Bound<'_, PyDict>, seed: u64) -> PyRe
             "epochs" => unlearning.epochs = value.extract()?,
             "stamped_share" => unlearning.stamped_share = value.extract()?,
             "distillation" => unlearning.distillation = value.extract()?,
+            "temperature" => unlearning.temperature = value.extract()?,
             "mixing" => unlearning.mixing = value.extract()?,
             "shifting" => unlearning.shifting = value.extract()?,
             "further_triggers" => unlearning.further_triggers = value.extract()?,
+            "searches" => unlearning.searches = value.extract()?,
             "batch_size" => unlearning.batch_size = value.extract()?,
             "learning_rate" => unlearning.learning_rate = value.extract()?,
             "optimiser" => unlearning.optimiser = optimiser(&value.extract::<String>()?)?,
@@ -130,8 +132,8 @@ fn mitigations(names: &[String], options: &Bound<'_, PyDict>, seed: u64) -> PyRe
             "false_positive_rate" => filtering.false_positive_rate = value.extract()?,
             name => {
                 return Err(parameter_error(format!(
-                    "there is no option `{name}`; repairs have epochs, stamped_share, distillation, mixing, shifting, \
-                     further_triggers, batch_size, learning_rate, optimiser, last_layers, prune_at_most, prune_asr_bound, prune_accuracy_bound and \
+                    "there is no option `{name}`; repairs have epochs, stamped_share, distillation, temperature, mixing, shifting, \
+                     further_triggers, searches, batch_size, learning_rate, optimiser, last_layers, prune_at_most, prune_asr_bound, prune_accuracy_bound and \
                      false_positive_rate"
                 )));
             }

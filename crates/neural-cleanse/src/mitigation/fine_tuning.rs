@@ -1,14 +1,14 @@
 use ndarray::{Array2, Array4, ArrayD, ArrayView2, ArrayView4, Axis, s};
 use onnx_grad::{ElementType, Graph, Model, Tensor, TensorData, ValueType, differentiate};
 
+use super::unlearning::Unlearning;
 use crate::classifier::Classifier;
 use crate::engine::Session;
 use crate::error::{Error, Result};
-use crate::optimiser::{Descent, Optimiser};
-use crate::trainable::Layers;
+use crate::optimiser::Descent;
 
 /// The training of a classifier's weights as one compiled graph: images, wanted probabilities and weights go in; the
-/// mean cross-entropy and its gradient with respect to each weight come out.
+/// mean cross-entropy, of the model's probabilities at a temperature, and its gradient with respect to each weight come out.
 pub(super) struct FineTuning {
     session: Box<dyn Session>,
     cross_entropy: String,
@@ -29,16 +29,17 @@ struct Weight {
 }
 
 impl FineTuning {
-    /// Builds, differentiates and compiles the training of `layers` by minibatches of up to `batch` images.
+    /// Builds, differentiates and compiles the training by minibatches of up to `batch` images, of the layers and by the optimiser of
+    /// `options`, towards probabilities at `temperature`.
     ///
     /// # Errors
     /// If the model has no weights there, or is not differentiable with respect to them.
-    pub(super) fn new(classifier: &Classifier, batch: usize, layers: Layers, optimiser: Optimiser) -> Result<Self> {
+    pub(super) fn new(classifier: &Classifier, batch: usize, options: &Unlearning, temperature: f64) -> Result<Self> {
         let classes = classifier.classes();
         let mut graph = Graph::new();
         let images = classifier.network().add_images(&mut graph, batch)?;
         graph.add_input("targets", ValueType::new(ElementType::F32, [batch, classes]))?;
-        let (logits, weights) = classifier.network().append_trainable(&mut graph, &images, layers)?;
+        let (logits, weights) = classifier.network().append_trainable(&mut graph, &images, options.layers)?;
         if weights.is_empty() {
             return Err(Error::Classifier(
                 "the model has no weights that can be trained: none of its convolutions and matrix products has \
@@ -46,7 +47,9 @@ impl FineTuning {
                     .into(),
             ));
         }
-        let log_probabilities = graph.apply("LogSoftmax", &[&logits], [("axis", 1)])?;
+        let coldness = graph.constant(Tensor::scalar(ElementType::F32, 1.0 / temperature));
+        let tempered = graph.apply("Mul", &[&logits, &coldness], ())?;
+        let log_probabilities = graph.apply("LogSoftmax", &[&tempered], [("axis", 1)])?;
         let of_targets = graph.apply("Mul", &[&log_probabilities, "targets"], ())?;
         let axes = graph.constant(Tensor::ints(&[0, 1]));
         let log_likelihood = graph.apply("ReduceSum", &[&of_targets, &axes], [("keepdims", 0)])?;
@@ -60,7 +63,7 @@ impl FineTuning {
         let mut trained = Vec::with_capacity(weights.len());
         for (weight, gradient) in weights.into_iter().zip(gradients.names) {
             let elements = weight.tensor.as_f32().ok_or_else(malformed)?.to_vec();
-            let descent = optimiser.start(elements.len());
+            let descent = options.optimiser.start(elements.len());
             let value = ArrayD::from_shape_vec(weight.tensor.shape(), elements).map_err(|_| malformed())?;
             trained.push(Weight { name: weight.name, input: weight.input, gradient, value, descent });
         }
@@ -107,11 +110,11 @@ impl FineTuning {
         self.weights.iter().all(|weight| weight.value.iter().all(|number| number.is_finite()))
     }
 
-    /// Puts the weights into `model`, under their names and in the element type that it stores them in.
-    pub(super) fn store(self, model: &mut Model) -> Result<()> {
-        for weight in self.weights {
+    /// Puts the weights as they stand into `model`, under their names and in the element type that it stores them in.
+    pub(super) fn store(&self, model: &mut Model) -> Result<()> {
+        for weight in &self.weights {
             let shape = weight.value.shape().to_vec();
-            let elements = weight.value.into_iter().collect();
+            let elements = weight.value.iter().copied().collect();
             model.set_initializer(&weight.name, &Tensor::new(shape, TensorData::F32(elements)))?;
         }
         Ok(())

@@ -1,10 +1,13 @@
 //! What unlearning shows the model, and what it asks of it.
 
+use std::collections::BTreeSet;
+
 use ndarray::{Array2, Array4, ArrayViewMut1, ArrayViewMut3, Axis};
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
 
 use super::Backdoor;
+use super::teacher::Teacher;
 use super::unlearning::Unlearning;
 use crate::classifier::{Classifier, one_hot};
 use crate::clean_set::CleanSet;
@@ -15,15 +18,11 @@ const FARTHEST: usize = 16;
 
 /// The samples to train on, shifted, mixed with one another, and some with a trigger on.
 pub struct Lessons<'a> {
-    /// What the training starts from: its answers are what a part of the lessons is about.
-    teacher: &'a Classifier,
-    backdoors: &'a [Backdoor],
+    teacher: Teacher<'a>,
     train: &'a CleanSet,
     options: &'a Unlearning,
-    /// What is asked of each sample as it is.
-    wanted: Array2<f32>,
-    /// For each sample the backdoor whose trigger it carries in this epoch, if it carries one.
-    stamps: Vec<Option<&'a Backdoor>>,
+    /// For each sample the backdoor, by its number, whose trigger it carries in this epoch, if it carries one.
+    stamps: Vec<Option<usize>>,
 }
 
 /// A minibatch of images `[N, C, H, W]` with the probabilities `[N, classes]` that are asked of them.
@@ -33,52 +32,55 @@ pub struct Lesson {
 }
 
 impl<'a> Lessons<'a> {
-    pub fn new(
-        teacher: &'a Classifier,
-        backdoors: &'a [Backdoor],
-        train: &'a CleanSet,
-        options: &'a Unlearning,
-    ) -> Result<Self> {
-        let labels = one_hot(&train.labels, teacher.classes());
-        let answers = softmax(teacher.predict(train.images.view())?);
-        let wanted = softened(labels, answers, options.distillation);
-        Ok(Lessons { teacher, backdoors, train, options, wanted, stamps: vec![None; train.labels.len()] })
+    /// Lessons by `classifier`, about the samples of `train`.
+    pub fn new(classifier: &'a Classifier, train: &'a CleanSet, options: &'a Unlearning) -> Result<Self> {
+        let teacher = Teacher::new(classifier, train.images.view(), options.temperature)?;
+        Ok(Lessons { teacher, train, options, stamps: vec![None; train.labels.len()] })
     }
 
-    /// Chooses anew which samples carry which trigger.
-    pub fn start_epoch(&mut self, rng: &mut impl Rng) {
-        self.stamps = stamps(self.train.labels.len(), self.options.stamped_share, self.backdoors, rng);
+    /// The temperature at which the probabilities are asked for.
+    pub fn temperature(&self) -> f64 {
+        self.teacher.temperature()
     }
 
-    /// The lesson about the samples at `rows`: some are shifted, some without a trigger mixed, and what is asked of these is the teacher's
-    /// answer to what they have become, and their labels. A trigger is put on last and stays where it belongs.
-    pub fn lesson(&self, rows: &[usize], rng: &mut impl Rng) -> Result<Lesson> {
+    /// The rows of an epoch: every sample, and those of target classes again and again, until there are as many of a class as there
+    /// are with its triggers. A model that is taught what is *not* of a class forgets the class, above all a rare one, if it does not see
+    /// as much of what is.
+    pub fn rows(&self, backdoors: &[Backdoor]) -> Vec<usize> {
+        let labels = &self.train.labels;
+        let targets: BTreeSet<usize> = backdoors.iter().map(|backdoor| backdoor.target_class).collect();
+        let stamped = (self.options.stamped_share * labels.len() as f64).round() as usize;
+        let mut rows: Vec<usize> = (0..labels.len()).collect();
+        for target in &targets {
+            let of_target: Vec<usize> = (0..labels.len()).filter(|&row| labels[row] == *target).collect();
+            let missing = (stamped / targets.len()).saturating_sub(of_target.len());
+            rows.extend(of_target.iter().cycle().take(missing));
+        }
+        rows
+    }
+
+    /// Chooses anew which samples carry which trigger of so many `backdoors`.
+    pub fn start_epoch(&mut self, backdoors: usize, rng: &mut impl Rng) {
+        self.stamps = stamps(self.train.labels.len(), self.options.stamped_share, backdoors, rng);
+    }
+
+    /// The lesson about the samples at `rows`: some are shifted, some without a trigger mixed, and what is asked of them is the teacher's
+    /// answer to what they have become, and their labels. A trigger of `backdoors` is put on last and stays where it belongs.
+    pub fn lesson(&self, rows: &[usize], backdoors: &[Backdoor], rng: &mut impl Rng) -> Result<Lesson> {
         let mut images = self.train.images.select(Axis(0), rows);
-        let mut labels =
-            one_hot(&rows.iter().map(|&row| self.train.labels[row]).collect::<Vec<_>>(), self.teacher.classes());
-        let mut wanted = self.wanted.select(Axis(0), rows);
-        let mut changed = Vec::new();
+        let labels: Vec<usize> = rows.iter().map(|&row| self.train.labels[row]).collect();
+        let mut labels = one_hot(&labels, self.teacher.classes());
         for (k, &row) in rows.iter().enumerate() {
-            let is_shifted = rng.random::<f64>() < self.options.shifting;
-            if is_shifted {
+            if rng.random::<f64>() < self.options.shifting {
                 shift(images.index_axis_mut(Axis(0), k), rng);
             }
-            let is_mixed = self.stamps[row].is_none() && rng.random::<f64>() < self.options.mixing;
-            if is_mixed {
+            if self.stamps[row].is_none() && rng.random::<f64>() < self.options.mixing {
                 self.mix(images.index_axis_mut(Axis(0), k), labels.row_mut(k), rng);
             }
-            if is_shifted || is_mixed {
-                changed.push(k);
-            }
         }
-        if !changed.is_empty() {
-            let answers = softmax(self.teacher.predict(images.select(Axis(0), &changed).view())?);
-            let of_changed = softened(labels.select(Axis(0), &changed), answers, self.options.distillation);
-            for (row, k) in of_changed.outer_iter().zip(changed) {
-                wanted.row_mut(k).assign(&row);
-            }
-        }
-        let stamps: Vec<Option<&Backdoor>> = rows.iter().map(|&row| self.stamps[row]).collect();
+        let share = self.options.distillation;
+        let wanted = self.teacher.answers(images.view())? * share as f32 + labels * (1.0 - share) as f32;
+        let stamps: Vec<Option<&Backdoor>> = rows.iter().map(|&row| self.stamps[row].map(|k| &backdoors[k])).collect();
         stamp(&mut images, &stamps)?;
         Ok(Lesson { images, wanted })
     }
@@ -110,26 +112,10 @@ fn shift(mut image: ArrayViewMut3<'_, f32>, rng: &mut impl Rng) {
     }
 }
 
-/// `labels`, but the share `distillation` of them `answers`.
-fn softened(labels: Array2<f32>, answers: Array2<f32>, distillation: f64) -> Array2<f32> {
-    answers * distillation as f32 + labels * (1.0 - distillation) as f32
-}
-
-/// Each row of `logits` as probabilities.
-fn softmax(mut logits: Array2<f32>) -> Array2<f32> {
-    for mut row in logits.outer_iter_mut() {
-        let largest = row.fold(f32::NEG_INFINITY, |largest, &logit| largest.max(logit));
-        row.mapv_inplace(|logit| (logit - largest).exp());
-        let sum = row.sum();
-        row /= sum;
-    }
-    logits
-}
-
 /// For each sample the backdoor whose trigger it carries, if it carries one; the backdoors take turns.
-fn stamps<'a>(samples: usize, share: f64, backdoors: &'a [Backdoor], rng: &mut impl Rng) -> Vec<Option<&'a Backdoor>> {
+fn stamps(samples: usize, share: f64, backdoors: usize, rng: &mut impl Rng) -> Vec<Option<usize>> {
     let count = (share * samples as f64).round() as usize;
-    let mut stamps: Vec<Option<&Backdoor>> = backdoors.iter().cycle().take(count).map(Some).collect();
+    let mut stamps: Vec<Option<usize>> = (0..backdoors).cycle().take(count).map(Some).collect();
     stamps.resize(samples, None);
     stamps.shuffle(rng);
     stamps
@@ -150,7 +136,7 @@ fn stamp(images: &mut Array4<f32>, stamps: &[Option<&Backdoor>]) -> Result<()> {
 mod tests {
     use super::*;
     use crate::trigger::Trigger;
-    use ndarray::{Array3, array};
+    use ndarray::Array3;
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
@@ -164,17 +150,36 @@ mod tests {
     fn a_share_of_the_samples_carries_one_of_the_triggers_each() {
         let backdoors = [backdoor(0), backdoor(1), backdoor(2)];
         let mut rng = ChaCha8Rng::seed_from_u64(3);
-        let stamps = stamps(100, 0.2, &backdoors, &mut rng);
-        let carrying = |class| stamps.iter().flatten().filter(|backdoor| backdoor.target_class == class).count();
+        let stamps = stamps(100, 0.2, 3, &mut rng);
+        let carrying = |backdoor| stamps.iter().flatten().filter(|&&carried| carried == backdoor).count();
         assert_eq!([carrying(0), carrying(1), carrying(2), stamps.len()], [7, 7, 6, 100]);
-        assert_ne!(stamps, super::stamps(100, 0.2, &backdoors, &mut rng), "the choice is made anew");
+        assert_ne!(stamps, super::stamps(100, 0.2, 3, &mut rng), "the choice is made anew");
 
         let mut images = Array4::from_shape_fn((100, 1, 1, 1), |(row, ..)| row as f32);
-        stamp(&mut images, &stamps).unwrap();
+        stamp(&mut images, &stamps.iter().map(|stamp| stamp.map(|k| &backdoors[k])).collect::<Vec<_>>()).unwrap();
         for (row, &pixel) in images.iter().enumerate() {
-            let expected = stamps[row].map_or(row as f32, |backdoor| 100.0 + backdoor.target_class as f32);
+            let expected = stamps[row].map_or(row as f32, |k| 100.0 + k as f32);
             assert_eq!(pixel, expected);
         }
+    }
+
+    #[test]
+    fn of_a_target_class_there_are_as_many_samples_as_with_its_triggers() {
+        let model = onnx_grad::Model::read("../../fixtures/fmnist_clean.onnx").unwrap();
+        let teacher = Classifier::new(model, Default::default(), std::sync::Arc::new(crate::engine::Rten), 1).unwrap();
+        let labels: Vec<usize> = [4, 9].into_iter().cycle().take(38).chain([7, 7]).collect();
+        let train = CleanSet { images: Array4::zeros((40, 1, 28, 28)), labels };
+        let options = Unlearning { stamped_share: 0.2, ..Unlearning::default() };
+        let lessons = Lessons::new(&teacher, &train, &options).unwrap();
+        let again = |backdoors: &[Backdoor]| {
+            let rows = lessons.rows(backdoors);
+            assert_eq!(rows[..40], (0..40).collect::<Vec<_>>());
+            rows[40..].to_vec()
+        };
+        assert_eq!(again(&[backdoor(7), backdoor(7)]), [38, 39, 38, 39, 38, 39], "eight with a trigger");
+        assert_eq!(again(&[backdoor(7), backdoor(4)]), [38, 39], "four of each class");
+        assert_eq!(again(&[backdoor(9)]), [0; 0]);
+        assert_eq!(again(&[backdoor(5)]), [0; 0], "there is none");
     }
 
     #[test]
@@ -198,14 +203,6 @@ mod tests {
     }
 
     #[test]
-    fn probabilities_follow_from_logits_of_any_size() {
-        let probabilities = softmax(array![[0.0, 3f32.ln()], [1000.0, 1000.0], [f32::NEG_INFINITY, -1000.0]]);
-        let error =
-            (&probabilities - &array![[0.25, 0.75], [0.5, 0.5], [0.0, 1.0]]).fold(0.0, |e: f32, d| e.max(d.abs()));
-        assert!(error < 1e-6, "{probabilities}");
-    }
-
-    #[test]
     fn mixtures_are_asked_for_what_they_are_mixed_of() {
         let model = onnx_grad::Model::read("../../fixtures/fmnist_clean.onnx").unwrap();
         let teacher = Classifier::new(model, Default::default(), std::sync::Arc::new(crate::engine::Rten), 1).unwrap();
@@ -213,8 +210,8 @@ mod tests {
         let images = Array4::from_shape_fn((10, 1, 28, 28), |(row, ..)| row as f32);
         let train = CleanSet { images, labels: (0..10).collect() };
         let options = Unlearning { mixing: 1.0, distillation: 0.0, shifting: 1.0, ..Unlearning::default() };
-        let mut lessons = Lessons::new(&teacher, &[], &train, &options).unwrap();
-        let lesson = lessons.lesson(&[3, 5, 7], &mut ChaCha8Rng::seed_from_u64(1)).unwrap();
+        let mut lessons = Lessons::new(&teacher, &train, &options).unwrap();
+        let lesson = lessons.lesson(&[3, 5, 7], &[], &mut ChaCha8Rng::seed_from_u64(1)).unwrap();
         let mut mixtures = 0;
         for (image, wanted) in lesson.images.outer_iter().zip(lesson.wanted.outer_iter()) {
             let expected: f32 = wanted.iter().enumerate().map(|(class, share)| class as f32 * share).sum();
@@ -226,8 +223,8 @@ mod tests {
 
         let trigger = Trigger::new(Array3::zeros((1, 28, 28)), Array3::zeros((1, 28, 28))).unwrap();
         let backdoor = Backdoor { target_class: 0, trigger };
-        lessons.stamps = vec![Some(&backdoor); 10];
-        let lesson = lessons.lesson(&[3], &mut ChaCha8Rng::seed_from_u64(1)).unwrap();
+        lessons.stamps = vec![Some(0); 10];
+        let lesson = lessons.lesson(&[3], &[backdoor], &mut ChaCha8Rng::seed_from_u64(1)).unwrap();
         assert_eq!(lesson.wanted[[0, 3]], 1.0, "what carries a trigger is not mixed");
     }
 }

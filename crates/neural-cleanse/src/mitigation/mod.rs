@@ -9,6 +9,7 @@ mod lessons;
 mod penultimate;
 mod pruning;
 mod ranking;
+mod teacher;
 mod unlearning;
 
 pub use crate::optimiser::Optimiser;
@@ -69,6 +70,10 @@ impl Mitigation {
 pub struct Measurement {
     /// The share of clean images that are classified as labelled, in 0..=1. Abstaining is not counted against it.
     pub clean_accuracy: f64,
+    /// For each backdoor, the share of images of the target class that are classified as such, in 0..=1; `None` where there are none.
+    /// A repair that makes a model forget the class costs little clean accuracy where there are many others.
+    #[serde(default)]
+    pub target_recalls: Vec<Option<f64>>,
     /// For each backdoor, the share of images outside the target class that the reversed trigger sends there, in 0..=1. An
     /// input that the filter abstains on is not sent there.
     pub attack_success_rates: Vec<f64>,
@@ -120,7 +125,7 @@ impl Repair {
     }
 }
 
-/// The part of the progress of unlearning that the searches for further triggers are shown as, in 0..=1.
+/// The part of the progress of unlearning that the searches for further triggers are shown as, in 0..=1: they take little of the time.
 const SEARCHING: f64 = 0.1;
 
 /// Repairs `classifier`, which has `backdoors`, by `methods` in their order.
@@ -174,17 +179,18 @@ pub fn mitigate(
         let mut tell = |share: f64| observe(method, share);
         let summary = match method {
             Mitigation::Unlearning(options) => {
-                let mut trained = 0;
-                let model = unlearn(&current, backdoors, working, options, &mut |step| match step {
-                    // The searches take a small part of the time.
-                    UnlearningStep::Search { step, steps } => tell(SEARCHING * step as f64 / steps as f64),
-                    UnlearningStep::Training { step, steps, .. } => {
-                        trained = step;
-                        tell(SEARCHING + (1.0 - SEARCHING) * step as f64 / steps as f64)
+                let (mut searched, mut trained, mut count) = (0.0, 0.0, 0);
+                let model = unlearn(&current, backdoors, working, options, &mut |step| {
+                    match step {
+                        UnlearningStep::Search { step, steps } => searched = step as f64 / steps as f64,
+                        UnlearningStep::Training { step, steps, .. } => {
+                            (trained, count) = (step as f64 / steps as f64, step);
+                        }
                     }
+                    tell(SEARCHING * searched + (1.0 - SEARCHING) * trained)
                 })?;
                 current = current.with_model(model)?;
-                format!("{trained} steps of fine-tuning")
+                format!("{count} steps of fine-tuning")
             }
             Mitigation::Pruning(options) => {
                 let most = options.most * Penultimate::find(current.network())?.neurons() as f64;
@@ -213,7 +219,16 @@ fn measure(
     true_backdoor: Option<&Backdoor>,
     unseen: &CleanSet,
 ) -> Result<Measurement> {
-    let clean_accuracy = classifier.accuracy(unseen.images.view(), &unseen.labels)?;
+    let predicted = classes_of(&classifier.predict(unseen.images.view())?);
+    let right = |class: Option<usize>| {
+        let of_class =
+            unseen.labels.iter().zip(&predicted).filter(|(label, _)| class.is_none_or(|class| **label == class));
+        let (right, all) = of_class
+            .fold((0, 0), |(right, all), (label, predicted)| (right + usize::from(label == predicted), all + 1));
+        (all > 0).then(|| right as f64 / all as f64)
+    };
+    let clean_accuracy = right(None).unwrap_or_default();
+    let target_recalls = backdoors.iter().map(|backdoor| right(Some(backdoor.target_class))).collect();
     let rate_of = |images: ArrayView4<'_, f32>, target_class: usize| -> Result<f64> {
         let predicted = classes_of(&classifier.predict(images)?);
         let abstains = match filter {
@@ -251,6 +266,7 @@ fn measure(
     Ok(Measurement {
         clean_accuracy,
         attack_success_rates,
+        target_recalls,
         natural_confusion_rates,
         true_attack_success_rate,
         false_positive_rate,

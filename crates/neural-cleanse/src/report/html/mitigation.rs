@@ -73,6 +73,9 @@ impl<'a> MitigationPage<'a> {
 fn figures(report: &MitigationReport, measurement: &Measurement) -> Vec<Figure> {
     let figure = |name: String, share: f64, kind| Figure { name, text: percent(share), share: 100.0 * share, kind };
     let mut figures = vec![figure("clean accuracy".into(), measurement.clean_accuracy, "good")];
+    for (target, recall) in report.target_classes.iter().zip(&measurement.target_recalls) {
+        figures.extend(recall.map(|share| figure(format!("images of class {target} recognised"), share, "good")));
+    }
     for (target, &rate) in report.target_classes.iter().zip(&measurement.natural_confusion_rates) {
         figures.push(figure(format!("clean images taken for class {target}"), rate, "bad"));
     }
