@@ -110,7 +110,8 @@ struct UnlearningArguments {
     #[arg(long, value_name = "SHARE")]
     stamped_share: Option<f64>,
 
-    /// How much of what is asked of a sample is the model's own answer before, and not its label, 0 to 1
+    /// How much of what is asked of a sample is the model's own answer before, and not its label, 0 to 1; without it, the share of samples
+    /// that the model answers rightly, 0.9 at the most
     #[arg(long, value_name = "SHARE")]
     distillation: Option<f64>,
 
@@ -386,7 +387,7 @@ impl UnlearningArguments {
         Unlearning {
             epochs: self.epochs.unwrap_or(default.epochs),
             stamped_share: self.stamped_share.unwrap_or(default.stamped_share),
-            distillation: self.distillation.unwrap_or(default.distillation),
+            distillation: self.distillation,
             temperature: self.temperature,
             mixing: self.mixing.unwrap_or(default.mixing),
             shifting: self.shifting.unwrap_or(default.shifting),

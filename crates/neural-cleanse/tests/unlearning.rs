@@ -142,7 +142,7 @@ fn answers_are_asked_for_where_they_have_half_their_entropy() {
             stamped_share: 0.0,
             mixing: 0.0,
             shifting: 0.0,
-            distillation: 1.0,
+            distillation: Some(1.0),
             batch_size: train.labels.len(),
             temperature,
             ..Unlearning::default()
@@ -168,8 +168,13 @@ fn distillation_holds_the_model_to_its_own_answers() {
     let (train, held_out) = samples(&classifier, 100);
     let wrong = CleanSet { labels: train.labels.iter().map(|label| (label + 1) % 10).collect(), ..train };
     let accuracy = |distillation| {
-        let options =
-            Unlearning { epochs: 4, learning_rate: 1e-3, stamped_share: 0.0, distillation, ..Unlearning::default() };
+        let options = Unlearning {
+            epochs: 4,
+            learning_rate: 1e-3,
+            stamped_share: 0.0,
+            distillation: Some(distillation),
+            ..Unlearning::default()
+        };
         let model = unlearn(&classifier, &[], &wrong, &options, &mut |_| ControlFlow::Continue(())).expect("a model");
         let after = classifier.with_model(model).expect("a classifier");
         after.accuracy(held_out.images.view(), &held_out.labels).expect("an accuracy")

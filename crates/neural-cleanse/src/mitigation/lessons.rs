@@ -16,11 +16,16 @@ use crate::error::Result;
 /// The part of an image's side by which it is shifted at the most: two pixels of 28 or 32.
 const FARTHEST: usize = 16;
 
+/// How much of what is asked is the teacher's answer at the most, however often it is right.
+const MOST_TRUSTED: f64 = 0.9;
+
 /// The samples to train on, shifted, mixed with one another, and some with a trigger on.
 pub struct Lessons<'a> {
     teacher: Teacher<'a>,
     train: &'a CleanSet,
     options: &'a Unlearning,
+    /// How much of what is asked of a sample is the teacher's answer.
+    share: f64,
     /// For each sample the backdoor, by its number, whose trigger it carries in this epoch, if it carries one.
     stamps: Vec<Option<usize>>,
 }
@@ -35,7 +40,11 @@ impl<'a> Lessons<'a> {
     /// Lessons by `classifier`, about the samples of `train`.
     pub fn new(classifier: &'a Classifier, train: &'a CleanSet, options: &'a Unlearning) -> Result<Self> {
         let teacher = Teacher::new(classifier, train.images.view(), options.temperature)?;
-        Ok(Lessons { teacher, train, options, stamps: vec![None; train.labels.len()] })
+        let share = match options.distillation {
+            Some(share) => share,
+            None => classifier.accuracy(train.images.view(), &train.labels)?.min(MOST_TRUSTED),
+        };
+        Ok(Lessons { teacher, train, options, share, stamps: vec![None; train.labels.len()] })
     }
 
     /// The temperature at which the probabilities are asked for.
@@ -78,8 +87,8 @@ impl<'a> Lessons<'a> {
                 self.mix(images.index_axis_mut(Axis(0), k), labels.row_mut(k), rng);
             }
         }
-        let share = self.options.distillation;
-        let wanted = self.teacher.answers(images.view())? * share as f32 + labels * (1.0 - share) as f32;
+        let answers = self.teacher.answers(images.view())?;
+        let wanted = answers * self.share as f32 + labels * (1.0 - self.share) as f32;
         let stamps: Vec<Option<&Backdoor>> = rows.iter().map(|&row| self.stamps[row].map(|k| &backdoors[k])).collect();
         stamp(&mut images, &stamps)?;
         Ok(Lesson { images, wanted })
@@ -183,6 +192,22 @@ mod tests {
     }
 
     #[test]
+    fn answers_are_trusted_as_far_as_they_are_right() {
+        let model = onnx_grad::Model::read("../../fixtures/fmnist_clean.onnx").unwrap();
+        let teacher = Classifier::new(model, Default::default(), std::sync::Arc::new(crate::engine::Rten), 1).unwrap();
+        let images = Array4::from_shape_fn((8, 1, 28, 28), |(row, ..)| 30.0 * row as f32);
+        let answers = crate::classifier::classes_of(&teacher.predict(images.view()).unwrap());
+        let share = |wrong: usize, distillation| {
+            let labels =
+                answers.iter().enumerate().map(|(row, class)| (class + usize::from(row < wrong)) % 10).collect();
+            let train = CleanSet { images: images.clone(), labels };
+            Lessons::new(&teacher, &train, &Unlearning { distillation, ..Unlearning::default() }).unwrap().share
+        };
+        assert_eq!([share(8, None), share(2, None), share(0, None)], [0.0, 0.75, MOST_TRUSTED]);
+        assert_eq!(share(8, Some(1.0)), 1.0);
+    }
+
+    #[test]
     fn a_shifted_image_is_the_image_elsewhere() {
         let image =
             Array3::from_shape_fn((2, 9, 40), |(channel, row, column)| (1000 * channel + 100 * row + column) as f32);
@@ -209,7 +234,7 @@ mod tests {
         // Images of one colour, the label's number: what a mixture is mixed of shows.
         let images = Array4::from_shape_fn((10, 1, 28, 28), |(row, ..)| row as f32);
         let train = CleanSet { images, labels: (0..10).collect() };
-        let options = Unlearning { mixing: 1.0, distillation: 0.0, shifting: 1.0, ..Unlearning::default() };
+        let options = Unlearning { mixing: 1.0, distillation: Some(0.0), shifting: 1.0, ..Unlearning::default() };
         let mut lessons = Lessons::new(&teacher, &train, &options).unwrap();
         let lesson = lessons.lesson(&[3, 5, 7], &[], &mut ChaCha8Rng::seed_from_u64(1)).unwrap();
         let mut mixtures = 0;

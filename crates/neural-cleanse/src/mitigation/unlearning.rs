@@ -34,8 +34,9 @@ pub struct Unlearning {
     /// with its triggers: those that there are return, where they are fewer.
     pub stamped_share: f64,
     /// How much of what is asked of a sample, 0..=1, is the model's own answer before the training: the probabilities that
-    /// it gave the sample without a trigger. The rest is the true label. By default 0.9; the paper has 0.
-    pub distillation: f64,
+    /// it gave the sample without a trigger. The rest is the true label. By default the share of the samples that the model answers rightly,
+    /// and 0.9 at the most; the paper has 0.
+    pub distillation: Option<f64>,
     /// The temperature of the model's answers, before and in the training: probabilities are `softmax(logits / temperature)`. By default
     /// the one at which the answers to the samples have on average half the entropy that they could have, and 1 at the least. The paper has 1.
     pub temperature: Option<f64>,
@@ -71,7 +72,7 @@ impl Default for Unlearning {
         Unlearning {
             epochs: 20,
             stamped_share: 0.2,
-            distillation: 0.9,
+            distillation: None,
             temperature: None,
             mixing: 0.5,
             shifting: 1.0,
@@ -95,7 +96,10 @@ impl Unlearning {
         let check = |holds: bool, message: &str| if holds { Ok(()) } else { Err(message.to_owned()) };
         check(self.epochs > 0, "epochs must be at least 1")?;
         check((0.0..=1.0).contains(&self.stamped_share), "stamped_share must lie between 0 and 1")?;
-        check((0.0..=1.0).contains(&self.distillation), "distillation must lie between 0 and 1")?;
+        check(
+            self.distillation.is_none_or(|share| (0.0..=1.0).contains(&share)),
+            "distillation must lie between 0 and 1",
+        )?;
         let above_zero = |number: f64| number.is_finite() && number > 0.0;
         check(self.temperature.is_none_or(above_zero), "temperature must be a number above 0")?;
         check((0.0..=1.0).contains(&self.mixing), "mixing must lie between 0 and 1")?;
@@ -250,7 +254,7 @@ mod tests {
         let cases = [
             ("epochs", Unlearning { epochs: 0, ..good() }),
             ("stamped_share", Unlearning { stamped_share: f64::NAN, ..good() }),
-            ("distillation", Unlearning { distillation: 1.5, ..good() }),
+            ("distillation", Unlearning { distillation: Some(1.5), ..good() }),
             ("temperature", Unlearning { temperature: Some(0.0), ..good() }),
             ("searches", Unlearning { searches: 0, ..good() }),
             ("mixing", Unlearning { mixing: -0.5, ..good() }),
