@@ -62,8 +62,8 @@ fn found(target: &str) -> Vec<Vec<u8>> {
     found
 }
 
-/// Gives `target`, which is called `name`, the files in `folders`, what the fuzzer has found, and mutations of them. It may not panic, take more than
-/// `at_most` bytes of memory, or hang.
+/// Gives `target`, which is called `name`, the files in `folders`, what the fuzzer has found, and mutations of them. It may not
+/// panic, take more than `at_most` bytes of memory, or hang.
 fn replay(name: &str, target: fn(&[u8]), folders: &[&str], at_most: usize) {
     // Memory is the process's: one test at a time.
     static ALONE: Mutex<()> = Mutex::new(());

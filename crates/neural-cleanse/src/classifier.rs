@@ -316,9 +316,7 @@ impl Classifier {
     /// The share of `images` that are classified as `labels` say, in 0..=1.
     pub fn accuracy(&self, images: ArrayView4<'_, f32>, labels: &[usize]) -> Result<f64> {
         self.check_labels(labels, images.len_of(Axis(0)))?;
-        let predicted = classes_of(&self.predict(images)?);
-        let correct = predicted.iter().zip(labels).filter(|(predicted, label)| predicted == label).count();
-        Ok(correct as f64 / labels.len().max(1) as f64)
+        Ok(share_right(&classes_of(&self.predict(images)?), labels))
     }
 
     /// The gradient of Σ weights · activation(logits), which is that of each image by itself.
@@ -458,6 +456,12 @@ pub fn classes_of(logits: &Array2<f32>) -> Vec<usize> {
         best
     };
     logits.outer_iter().map(largest).collect()
+}
+
+/// The share of the classes `predicted` that are as `labels` say, in 0..=1; 0 if there are none.
+pub fn share_right(predicted: &[usize], labels: &[usize]) -> f64 {
+    let right = predicted.iter().zip(labels).filter(|(predicted, label)| predicted == label).count();
+    right as f64 / labels.len().max(1) as f64
 }
 
 fn mebibytes(bytes: u64) -> String {

@@ -29,6 +29,11 @@ impl CleanSet {
         Ok(CleanSet { images: samples.images, labels })
     }
 
+    /// The rows of the images of `class`.
+    pub fn rows_of(&self, class: usize) -> Vec<usize> {
+        (0..self.labels.len()).filter(|&row| self.labels[row] == class).collect()
+    }
+
     /// The rows of the images which are not of class `target`.
     pub fn rows_outside(&self, target: usize) -> Vec<usize> {
         (0..self.labels.len()).filter(|&row| self.labels[row] != target).collect()
@@ -38,7 +43,7 @@ impl CleanSet {
     /// of class `target`.
     pub fn rows_to_send(&self, source: Option<usize>, target: usize) -> Vec<usize> {
         match source {
-            Some(source) => (0..self.labels.len()).filter(|&row| self.labels[row] == source).collect(),
+            Some(source) => self.rows_of(source),
             None => self.rows_outside(target),
         }
     }

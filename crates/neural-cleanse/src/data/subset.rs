@@ -36,28 +36,23 @@ pub(super) fn order(labels: Option<&[usize]>, count: usize, seed: u64) -> Vec<us
 /// of its own among the rest, unless there are not enough others.
 pub(super) fn part(order: Vec<usize>, labels: Option<&[usize]>, held_out: usize) -> (Vec<usize>, Vec<usize>) {
     let count = order.len();
-    let held_out = held_out.min(count);
-    let Some(labels) = labels else {
-        let (held_out, rest) = order.split_at(held_out);
-        return (held_out.to_vec(), rest.to_vec());
-    };
+    let class_of = |sample: usize| labels.map_or(0, |labels| labels[sample]);
     let mut can_give: HashMap<usize, usize> = HashMap::new();
-    order.iter().for_each(|sample| *can_give.entry(labels[*sample]).or_default() += 1);
-    can_give.values_mut().for_each(|n| *n = (*n * held_out).div_ceil(count).min(*n - 1));
+    order.iter().for_each(|&sample| *can_give.entry(class_of(sample)).or_default() += 1);
+    let mut left = held_out.min(count);
+    can_give.values_mut().for_each(|n| *n = (*n * left).div_ceil(count).min(*n - 1));
 
     let mut is_held_out = vec![false; count];
-    let mut left = held_out;
-    for (taken, sample) in is_held_out.iter_mut().zip(&order) {
-        let gives = can_give.entry(labels[*sample]).or_default();
+    for (taken, &sample) in is_held_out.iter_mut().zip(&order) {
+        let gives = can_give.entry(class_of(sample)).or_default();
         if left > 0 && *gives > 0 {
             (*gives, left, *taken) = (*gives - 1, left - 1, true);
         }
     }
     // Those that their classes could have kept.
     is_held_out.iter_mut().filter(|taken| !**taken).take(left).for_each(|taken| *taken = true);
-    let (held_out, rest): (Vec<_>, Vec<_>) = order.into_iter().zip(is_held_out).partition(|(_, taken)| *taken);
-    let samples = |part: Vec<(usize, bool)>| part.into_iter().map(|(sample, _)| sample).collect();
-    (samples(held_out), samples(rest))
+    let mut is_held_out = is_held_out.into_iter();
+    order.into_iter().partition(|_| is_held_out.next() == Some(true))
 }
 
 #[cfg(test)]

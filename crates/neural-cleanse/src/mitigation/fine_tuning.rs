@@ -47,8 +47,8 @@ impl FineTuning {
                     .into(),
             ));
         }
-        let coldness = graph.constant(Tensor::scalar(ElementType::F32, 1.0 / temperature));
-        let tempered = graph.apply("Mul", &[&logits, &coldness], ())?;
+        let inverse_temperature = graph.constant(Tensor::scalar(ElementType::F32, 1.0 / temperature));
+        let tempered = graph.apply("Mul", &[&logits, &inverse_temperature], ())?;
         let log_probabilities = graph.apply("LogSoftmax", &[&tempered], [("axis", 1)])?;
         let of_targets = graph.apply("Mul", &[&log_probabilities, "targets"], ())?;
         let axes = graph.constant(Tensor::ints(&[0, 1]));

@@ -7,9 +7,9 @@ use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
 
 use super::Backdoor;
-use super::teacher::Teacher;
+use super::teacher::{Teacher, temperature_for};
 use super::unlearning::Unlearning;
-use crate::classifier::{Classifier, one_hot};
+use crate::classifier::{Classifier, classes_of, one_hot, share_right};
 use crate::clean_set::CleanSet;
 use crate::error::Result;
 
@@ -39,11 +39,10 @@ pub struct Lesson {
 impl<'a> Lessons<'a> {
     /// Lessons by `classifier`, about the samples of `train`.
     pub fn new(classifier: &'a Classifier, train: &'a CleanSet, options: &'a Unlearning) -> Result<Self> {
-        let teacher = Teacher::new(classifier, train.images.view(), options.temperature)?;
-        let share = match options.distillation {
-            Some(share) => share,
-            None => classifier.accuracy(train.images.view(), &train.labels)?.min(MOST_TRUSTED),
-        };
+        let logits = classifier.predict(train.images.view())?;
+        let as_often_as_right = || share_right(&classes_of(&logits), &train.labels).min(MOST_TRUSTED);
+        let share = options.distillation.unwrap_or_else(as_often_as_right);
+        let teacher = Teacher::new(classifier, options.temperature.unwrap_or_else(|| temperature_for(&logits)));
         Ok(Lessons { teacher, train, options, share, stamps: vec![None; train.labels.len()] })
     }
 
@@ -56,12 +55,12 @@ impl<'a> Lessons<'a> {
     /// are with its triggers. A model that is taught what is *not* of a class forgets the class, above all a rare one, if it does not see
     /// as much of what is.
     pub fn rows(&self, backdoors: &[Backdoor]) -> Vec<usize> {
-        let labels = &self.train.labels;
+        let samples = self.train.labels.len();
         let targets: BTreeSet<usize> = backdoors.iter().map(|backdoor| backdoor.target_class).collect();
-        let stamped = (self.options.stamped_share * labels.len() as f64).round() as usize;
-        let mut rows: Vec<usize> = (0..labels.len()).collect();
+        let stamped = (self.options.stamped_share * samples as f64).round() as usize;
+        let mut rows: Vec<usize> = (0..samples).collect();
         for target in &targets {
-            let of_target: Vec<usize> = (0..labels.len()).filter(|&row| labels[row] == *target).collect();
+            let of_target = self.train.rows_of(*target);
             let missing = (stamped / targets.len()).saturating_sub(of_target.len());
             rows.extend(of_target.iter().cycle().take(missing));
         }
@@ -73,8 +72,9 @@ impl<'a> Lessons<'a> {
         self.stamps = stamps(self.train.labels.len(), self.options.stamped_share, backdoors, rng);
     }
 
-    /// The lesson about the samples at `rows`: some are shifted, some without a trigger mixed, and what is asked of them is the teacher's
-    /// answer to what they have become, and their labels. A trigger of `backdoors` is put on last and stays where it belongs.
+    /// The lesson about the samples at `rows`: some are shifted, some without a trigger mixed, and what is asked of them is the
+    /// teacher's answer to what they have become, and their labels. A trigger of `backdoors` is put on last and stays where it
+    /// belongs.
     pub fn lesson(&self, rows: &[usize], backdoors: &[Backdoor], rng: &mut impl Rng) -> Result<Lesson> {
         let mut images = self.train.images.select(Axis(0), rows);
         let labels: Vec<usize> = rows.iter().map(|&row| self.train.labels[row]).collect();
@@ -89,8 +89,7 @@ impl<'a> Lessons<'a> {
         }
         let answers = self.teacher.answers(images.view())?;
         let wanted = answers * self.share as f32 + labels * (1.0 - self.share) as f32;
-        let stamps: Vec<Option<&Backdoor>> = rows.iter().map(|&row| self.stamps[row].map(|k| &backdoors[k])).collect();
-        stamp(&mut images, &stamps)?;
+        stamp(&mut images, rows.iter().map(|&row| self.stamps[row].map(|k| &backdoors[k])))?;
         Ok(Lesson { images, wanted })
     }
 
@@ -131,7 +130,7 @@ fn stamps(samples: usize, share: f64, backdoors: usize, rng: &mut impl Rng) -> V
 }
 
 /// Puts on each of `images` the trigger that `stamps` has for it.
-fn stamp(images: &mut Array4<f32>, stamps: &[Option<&Backdoor>]) -> Result<()> {
+fn stamp<'a>(images: &mut Array4<f32>, stamps: impl Iterator<Item = Option<&'a Backdoor>>) -> Result<()> {
     for (mut image, backdoor) in images.axis_chunks_iter_mut(Axis(0), 1).zip(stamps) {
         if let Some(backdoor) = backdoor {
             let stamped = backdoor.trigger.apply(image.view())?;
@@ -155,6 +154,11 @@ mod tests {
         Backdoor { target_class, trigger }
     }
 
+    fn teacher() -> Classifier {
+        let model = onnx_grad::Model::read("../../fixtures/fmnist_clean.onnx").unwrap();
+        Classifier::new(model, Default::default(), std::sync::Arc::new(crate::engine::Rten), 1).unwrap()
+    }
+
     #[test]
     fn a_share_of_the_samples_carries_one_of_the_triggers_each() {
         let backdoors = [backdoor(0), backdoor(1), backdoor(2)];
@@ -165,7 +169,7 @@ mod tests {
         assert_ne!(stamps, super::stamps(100, 0.2, 3, &mut rng), "the choice is made anew");
 
         let mut images = Array4::from_shape_fn((100, 1, 1, 1), |(row, ..)| row as f32);
-        stamp(&mut images, &stamps.iter().map(|stamp| stamp.map(|k| &backdoors[k])).collect::<Vec<_>>()).unwrap();
+        stamp(&mut images, stamps.iter().map(|stamp| stamp.map(|k| &backdoors[k]))).unwrap();
         for (row, &pixel) in images.iter().enumerate() {
             let expected = stamps[row].map_or(row as f32, |k| 100.0 + k as f32);
             assert_eq!(pixel, expected);
@@ -174,8 +178,7 @@ mod tests {
 
     #[test]
     fn of_a_target_class_there_are_as_many_samples_as_with_its_triggers() {
-        let model = onnx_grad::Model::read("../../fixtures/fmnist_clean.onnx").unwrap();
-        let teacher = Classifier::new(model, Default::default(), std::sync::Arc::new(crate::engine::Rten), 1).unwrap();
+        let teacher = teacher();
         let labels: Vec<usize> = [4, 9].into_iter().cycle().take(38).chain([7, 7]).collect();
         let train = CleanSet { images: Array4::zeros((40, 1, 28, 28)), labels };
         let options = Unlearning { stamped_share: 0.2, ..Unlearning::default() };
@@ -193,10 +196,9 @@ mod tests {
 
     #[test]
     fn answers_are_trusted_as_far_as_they_are_right() {
-        let model = onnx_grad::Model::read("../../fixtures/fmnist_clean.onnx").unwrap();
-        let teacher = Classifier::new(model, Default::default(), std::sync::Arc::new(crate::engine::Rten), 1).unwrap();
+        let teacher = teacher();
         let images = Array4::from_shape_fn((8, 1, 28, 28), |(row, ..)| 30.0 * row as f32);
-        let answers = crate::classifier::classes_of(&teacher.predict(images.view()).unwrap());
+        let answers = classes_of(&teacher.predict(images.view()).unwrap());
         let share = |wrong: usize, distillation| {
             let labels =
                 answers.iter().enumerate().map(|(row, class)| (class + usize::from(row < wrong)) % 10).collect();
@@ -229,8 +231,7 @@ mod tests {
 
     #[test]
     fn mixtures_are_asked_for_what_they_are_mixed_of() {
-        let model = onnx_grad::Model::read("../../fixtures/fmnist_clean.onnx").unwrap();
-        let teacher = Classifier::new(model, Default::default(), std::sync::Arc::new(crate::engine::Rten), 1).unwrap();
+        let teacher = teacher();
         // Images of one colour, the label's number: what a mixture is mixed of shows.
         let images = Array4::from_shape_fn((10, 1, 28, 28), |(row, ..)| row as f32);
         let train = CleanSet { images, labels: (0..10).collect() };

@@ -26,7 +26,7 @@ use ndarray::ArrayView4;
 use onnx_grad::Model;
 use serde::{Deserialize, Serialize};
 
-use crate::classifier::{Classifier, classes_of};
+use crate::classifier::{Classifier, classes_of, share_right};
 use crate::clean_set::CleanSet;
 use crate::error::{Error, Result};
 pub use crate::trigger::Backdoor;
@@ -220,15 +220,13 @@ fn measure(
     unseen: &CleanSet,
 ) -> Result<Measurement> {
     let predicted = classes_of(&classifier.predict(unseen.images.view())?);
-    let right = |class: Option<usize>| {
-        let of_class =
-            unseen.labels.iter().zip(&predicted).filter(|(label, _)| class.is_none_or(|class| **label == class));
-        let (right, all) = of_class
-            .fold((0, 0), |(right, all), (label, predicted)| (right + usize::from(label == predicted), all + 1));
-        (all > 0).then(|| right as f64 / all as f64)
+    let clean_accuracy = share_right(&predicted, &unseen.labels);
+    let recall = |class: usize| {
+        let rows = unseen.rows_of(class);
+        let right = rows.iter().filter(|&&row| predicted[row] == class).count();
+        (!rows.is_empty()).then(|| right as f64 / rows.len() as f64)
     };
-    let clean_accuracy = right(None).unwrap_or_default();
-    let target_recalls = backdoors.iter().map(|backdoor| right(Some(backdoor.target_class))).collect();
+    let target_recalls = backdoors.iter().map(|backdoor| recall(backdoor.target_class)).collect();
     let rate_of = |images: ArrayView4<'_, f32>, target_class: usize| -> Result<f64> {
         let predicted = classes_of(&classifier.predict(images)?);
         let abstains = match filter {

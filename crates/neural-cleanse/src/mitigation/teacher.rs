@@ -22,17 +22,8 @@ pub struct Teacher<'a> {
 }
 
 impl<'a> Teacher<'a> {
-    /// With the given temperature, or the one at which the answers to `images` have half the entropy that they could have, and 1 at
-    /// the least.
-    ///
-    /// # Errors
-    /// If the engine fails.
-    pub fn new(classifier: &'a Classifier, images: ArrayView4<'_, f32>, temperature: Option<f64>) -> Result<Self> {
-        let temperature = match temperature {
-            Some(temperature) => temperature,
-            None => temperature_for(&classifier.predict(images)?),
-        };
-        Ok(Teacher { classifier, temperature })
+    pub fn new(classifier: &'a Classifier, temperature: f64) -> Self {
+        Teacher { classifier, temperature }
     }
 
     pub fn temperature(&self) -> f64 {
@@ -52,8 +43,8 @@ impl<'a> Teacher<'a> {
     }
 }
 
-/// The lowest temperature, 1 or more, at which the mean entropy is the wanted one.
-fn temperature_for(logits: &Array2<f32>) -> f64 {
+/// The lowest temperature, 1 or more, at which answers from `logits` have on average half the entropy that they could have.
+pub fn temperature_for(logits: &Array2<f32>) -> f64 {
     let wanted = ENTROPY * (logits.ncols() as f64).ln();
     let (mut low, mut high) = (1.0, HOTTEST);
     if mean_entropy(logits, low) >= wanted {
