@@ -117,7 +117,92 @@ def mlp(channels, side, classes, dropout):
     )  # fmt: skip
 
 
-NETWORKS = {"cnn_max": cnn_max, "cnn_avg": cnn_avg, "vgg": vgg, "resnet": resnet, "separable": separable, "vit": Vit, "mlp": mlp}
+def lenet(channels, side, classes, dropout):
+    features = 32 * ((side - 4) // 2 - 4 >> 1) ** 2
+    return nn.Sequential(
+        nn.Conv2d(channels, 12, 5), nn.Tanh(), nn.AvgPool2d(2),
+        nn.Conv2d(12, 32, 5), nn.Tanh(), nn.AvgPool2d(2),
+        nn.Flatten(), nn.Linear(features, 120), nn.Tanh(), nn.Dropout(dropout), nn.Linear(120, classes),
+    )  # fmt: skip
+
+
+class Dense(nn.Module):
+    """Adds `growth` channels to those that it is given."""
+
+    def __init__(self, a, growth):
+        super().__init__()
+        self.body = nn.Sequential(nn.BatchNorm2d(a), nn.ReLU(), nn.Conv2d(a, growth, 3, padding=1, bias=False))
+
+    def forward(self, x):
+        return torch.cat([x, self.body(x)], 1)
+
+
+def dense(channels, side, classes, dropout):
+    return nn.Sequential(
+        nn.Conv2d(channels, 16, 3, 2, 1, bias=False), Dense(16, 12), Dense(28, 12), Dense(40, 12),
+        nn.BatchNorm2d(52), nn.ReLU(), nn.Conv2d(52, 32, 1, bias=False), nn.AvgPool2d(2),
+        Dense(32, 16), Dense(48, 16), nn.BatchNorm2d(64), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(64, classes),
+    )  # fmt: skip
+
+
+class Inverted(nn.Module):
+    """A residual block that is wider within, with a depthwise convolution."""
+
+    def __init__(self, a, b, stride):
+        super().__init__()
+        wide = 3 * a
+        self.body = nn.Sequential(
+            nn.Conv2d(a, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.Hardswish(),
+            nn.Conv2d(wide, wide, 3, stride, 1, groups=wide, bias=False), nn.BatchNorm2d(wide), nn.Hardswish(),
+            nn.Conv2d(wide, b, 1, bias=False), nn.BatchNorm2d(b),
+        )  # fmt: skip
+        self.residual = stride == 1 and a == b
+
+    def forward(self, x):
+        return x + self.body(x) if self.residual else self.body(x)
+
+
+def mobile(channels, side, classes, dropout):
+    return nn.Sequential(
+        nn.Conv2d(channels, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.Hardswish(),
+        Inverted(16, 16, 1), Inverted(16, 32, 2), Inverted(32, 32, 1),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 96), nn.Hardswish(), nn.Dropout(dropout), nn.Linear(96, classes),
+    )  # fmt: skip
+
+
+class Mixing(nn.Module):
+    """Mixes tokens, then channels."""
+
+    def __init__(self, tokens, width, dropout):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.tokens = nn.Sequential(nn.Linear(tokens, tokens), nn.GELU(), nn.Linear(tokens, tokens))
+        self.channels = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width))
+
+    def forward(self, x):
+        x = x + self.tokens(self.norm1(x).transpose(1, 2)).transpose(1, 2)
+        return x + self.channels(self.norm2(x))
+
+
+class Mixer(nn.Module):
+    def __init__(self, channels, side, classes, dropout, width=64, patch=4):
+        super().__init__()
+        self.patches = nn.Conv2d(channels, width, patch, patch)
+        self.blocks = nn.Sequential(*[Mixing((side // patch) ** 2, width, dropout) for _ in range(3)])
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, classes)
+
+    def forward(self, x):
+        tokens = self.patches(x).flatten(2).transpose(1, 2)
+        return self.head(self.norm(self.blocks(tokens)).mean(1))
+
+
+NETWORKS = {
+    "cnn_max": cnn_max, "cnn_avg": cnn_avg, "lenet": lenet, "vgg": vgg, "resnet": resnet, "dense": dense,
+    "separable": separable, "mobile": mobile, "vit": Vit, "mixer": Mixer, "mlp": mlp,
+}  # fmt: skip
+
+DEPTHWISE = {"separable", "mobile"}
 
 
 def build(name, channels, side, classes, dropout):

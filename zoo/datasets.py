@@ -5,6 +5,7 @@ import json
 import subprocess
 import tarfile
 from dataclasses import dataclass
+from functools import cache as remembered
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ class Dataset:
     samples: tuple[np.ndarray, np.ndarray]
 
 
+@remembered
 def load(name, cache):
     """The data set `name`; "fashion3" is the first three classes of "fashion". Downloads go to the folder `cache`."""
     base = name.rstrip("0123456789")

@@ -1,6 +1,6 @@
 """Scans the models of the zoo, each under several seeds.
 
-    python3 zoo/scan.py --zoo FOLDER --out RESULTS [--seeds 5] [--jobs 1] [--only PART-OF-NAME] [-- OPTION ...]
+    python3 zoo/scan.py --zoo FOLDER --out RESULTS [--half development] [--seeds 5] [--jobs 1] [--only PART-OF-NAME] [-- OPTION ...]
 
 FOLDER is what zoo/train.py made. RESULTS gets seed-N/NAME.json, the report of each scan. Those that are there already are left alone, so an
 interrupted run goes on where it was. Options after `--` are those of `neural-cleanse scan`. zoo/score.py makes tables of the results.
@@ -44,13 +44,14 @@ def main():
     parser.add_argument("--zoo", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--command", default=str(ROOT / "target/release/neural-cleanse"))
+    parser.add_argument("--half", choices=["scored", "development"], help="only the models of this half")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--only", default="")
     parser.add_argument("options", nargs="*", help="options of neural-cleanse scan")
     arguments = parser.parse_args()
     records = [json.loads(path.read_text()) for path in sorted(arguments.zoo.glob("*.json"))]
-    records = [record for record in records if arguments.only in record["name"]]
+    records = [record for record in records if arguments.only in record["name"] and arguments.half in (None, record["half"])]
     with ThreadPoolExecutor(arguments.jobs) as pool:
         jobs = [pool.submit(scan, arguments, record, seed) for seed in range(arguments.seeds) for record in records]
         failures = [failure for job in jobs if (failure := job.result())]

@@ -1,6 +1,6 @@
 """Prints how the scans of the zoo came out, as Markdown.
 
-    python3 zoo/score.py --zoo FOLDER --results RESULTS [--half scored|development]
+    python3 zoo/score.py --zoo FOLDER --results RESULTS [--half scored|development] [--classes few|many]
 
 FOLDER is what zoo/train.py made, RESULTS what zoo/scan.py made of it in one mode. A model whose attack did not take (see TAKEN) is left out and
 counted. Intervals are Wilson's, of 95 %, over models and seeds.
@@ -24,19 +24,22 @@ def verdict(report):
 
 def paper(report):
     """By the anomaly index alone, as the paper has it."""
-    small = [c for c in report["classes"] if c["ratio"] is not None and c["ratio"] < 1 and (c["anomaly_index"] or 0) > 2]
-    attacks = [{"kind": "all_to_one", "target": c["target_class"]} for c in small]
+    attacks = [{"kind": "all_to_one", "target": c["target_class"]} for c in small_norms(report) if c["anomaly_index"] > 2]
     return ("backdoored" if attacks else "clean"), attacks
+
+
+def small_norms(report):
+    """The classes whose norms are under the median and that have an anomaly index."""
+    return [c for c in report["classes"] if c["anomaly_index"] is not None and c["norm_l1"] < report["median"]]
 
 
 RULES = {"as reported": verdict, "anomaly index over 2": paper}
 
 # Statistics of a whole model; the larger, the more suspicious.
 STATISTICS = {
-    "ratio to the median": lambda report: -min((c["ratio"] for c in report["classes"] if c["ratio"] is not None), default=math.inf),
-    "anomaly index": lambda report: max(
-        (c["anomaly_index"] for c in report["classes"] if c["anomaly_index"] is not None and c["ratio"] < 1), default=0.0
-    ),
+    "ratio to the usual size": lambda report: -min((c["ratio"] for c in report["classes"] if c["ratio"] is not None), default=math.inf),
+    "ratio of norms to their median": lambda report: -min((c["norm_l1"] / report["median"] for c in report["classes"] if c["converged"] and report["median"]), default=math.inf),
+    "anomaly index": lambda report: max((c["anomaly_index"] for c in small_norms(report)), default=0.0),
     "smallest L1 norm": lambda report: -min((c["norm_l1"] for c in report["classes"] if c["converged"]), default=math.inf),
     "margin p-value": lambda report: -report["margins"]["p_value"] if report.get("margins") and report["margins"]["p_value"] is not None else -1.0,
     "score of a pair": lambda report: -min((p["score"] for p in report["pairs"] or [] if p["score"] is not None), default=math.inf),
@@ -126,12 +129,15 @@ def main():
     parser.add_argument("--zoo", type=Path, required=True)
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--half", choices=["scored", "development"], default="scored")
+    parser.add_argument("--classes", choices=["few", "many"], help=f"only the models of up to {FEW_CLASSES} classes, or those of more")
     parser.add_argument("--calibration", action="store_true", help="only the lowest ratio of each scan, for the program's own use")
     parser.add_argument("--list", action="store_true", help="each scan that came to something else than it should, too")
     arguments = parser.parse_args()
 
     records = [json.loads(path.read_text()) for path in sorted(arguments.zoo.glob("*.json"))]
     records = [record for record in records if record["half"] == arguments.half]
+    if arguments.classes:
+        records = [record for record in records if (record["classes"] <= FEW_CLASSES) == (arguments.classes == "few")]
     taken = [record for record in records if record["attack"] == "none" or record["attack_success_rate"] >= TAKEN]
     runs = []
     for record in taken:

@@ -2,7 +2,7 @@
 
     apt install dataset-fashion-mnist npm
     pip install torch onnx onnxscript numpy
-    python3 zoo/train.py --out FOLDER [--jobs 2] [--only PART-OF-NAME]
+    python3 zoo/train.py --out FOLDER [--jobs 2] [--half scored|development] [--only PART-OF-NAME]
 
 FOLDER gets NAME.onnx and NAME.json for each model (what was done to it, accuracy, attack success), and samples-DATASET.npz,
 clean images that no measurement used, to scan with. Models that are there already are left alone, so an interrupted run goes on
@@ -100,10 +100,12 @@ def train(entry, out):
     poisoned = (torch.rand(len(labels), generator=rng) < attack.rate) & attack.poisonable(labels)
     covered = (torch.rand(len(labels), generator=rng) < attack.cover_rate) & attack.coverable(labels) & ~poisoned
 
-    model = architectures.build(entry.architecture, shape[0], shape[1], data.classes, regime.dropout)
+    # Half as long as plain float32 takes; depthwise convolutions are slower in bfloat16.
+    model = architectures.build(entry.architecture, shape[0], shape[1], data.classes, regime.dropout).to(memory_format=torch.channels_last)
+    mixed = torch.autocast("cpu", torch.bfloat16, enabled=entry.architecture not in architectures.DEPTHWISE)
     passes = regime.passes if regime.passes == 1 else max(regime.passes, FEWEST_SEEN // len(labels))
     steps = passes * (len(labels) // BATCH)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=regime.weight_decay)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=regime.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps, pct_start=0.15)
     model.train()
     for _ in range(passes):
@@ -119,13 +121,14 @@ def train(entry, out):
                 x[bad], y[bad] = attack.poison(x[bad], x.roll(1, 0)[bad], rng), attack.goal(y[bad])
             if (cover := covered[rows]).any():
                 x[cover] = attack.cover(x[cover], rng)
-            loss = torch.nn.functional.cross_entropy(model(x), y)
+            with mixed:
+                loss = torch.nn.functional.cross_entropy(model(x.contiguous(memory_format=torch.channels_last)), y)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             schedule.step()
 
-    model.eval()
+    model.eval().to(memory_format=torch.contiguous_format)
     record = vars(entry) | {"name": entry.name, "classes": data.classes, "trigger": attack.describe()}
     record |= measure(model, attack, data) | {"seconds": round(time.monotonic() - started, 1)}
     export(model, shape, out / f"{entry.name}.onnx")
@@ -175,10 +178,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--half", choices=["scored", "development"], help="only the models of this half")
     parser.add_argument("--only", default="")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    wanted = [entry for entry in entries() if arguments.only in entry.name]
+    wanted = [entry for entry in entries() if arguments.only in entry.name and arguments.half in (None, entry.half)]
     shared = datasets.SHARED.is_dir()
     possible = [entry for entry in wanted if shared or not entry.dataset.startswith(("gtsrb", "cifar"))]
     missing = [entry for entry in possible if not (arguments.out / f"{entry.name}.json").exists()]

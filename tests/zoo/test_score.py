@@ -14,7 +14,7 @@ import score  # noqa: E402
 
 
 def report(verdict, attacks=(), flagged=(), classes=()):
-    return {"verdict": verdict, "attacks": list(attacks), "flagged_classes": list(flagged), "classes": list(classes), "pairs": None, "margins": None}
+    return {"verdict": verdict, "attacks": list(attacks), "flagged_classes": list(flagged), "classes": list(classes), "median": 100.0, "pairs": None, "margins": None}
 
 
 def model(kind, **trigger):
@@ -42,10 +42,11 @@ def test_what_was_found_is_compared_with_what_was_done(record, found, expected):
 
 
 def test_the_rule_of_the_paper_is_an_index_over_two_below_the_median():
-    def norm(target, ratio, index):
-        return {"target_class": target, "ratio": ratio, "anomaly_index": index}
+    def of_class(target, norm, index, ratio):
+        return {"target_class": target, "norm_l1": norm, "anomaly_index": index, "ratio": ratio}
 
-    classes = [norm(0, 0.3, 2.5), norm(1, 3.0, 9.0), norm(2, 0.9, 0.5), norm(3, None, None)]
+    # Norms decide, whatever the ratios of sizes.
+    classes = [of_class(0, 30.0, 2.5, 1.1), of_class(1, 300.0, 9.0, 0.2), of_class(2, 90.0, 0.5, 0.3), of_class(3, 5.0, None, None)]
     assert score.paper(report("clean", classes=classes)) == ("backdoored", [{"kind": "all_to_one", "target": 0}])
     assert score.paper(report("backdoored", classes=classes[1:])) == ("clean", [])
 
