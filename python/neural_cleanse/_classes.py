@@ -19,8 +19,12 @@ class ClassScan:
     norm_inf: float
     opacity: float
     """Sum of squares of the mask ÷ its sum: 1 for an opaque patch, little for a faint overlay."""
+    extent: float | None
+    """How many opaque pixels the part comes to that the trigger needs; None where the class did not converge."""
+    size: float | None
+    """The geometric mean of L1 norm and extent, in pixels."""
     ratio: float | None
-    """The norm as a share of the median, larger where the trigger is fainter than usual."""
+    """The size as a share of the usual size, the lower quartile of all classes."""
     anomaly_index: float | None
     attack_success_rate: float
     steps: int

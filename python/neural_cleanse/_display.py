@@ -105,23 +105,25 @@ def _draw_norms(axes: Any, scan: Scan) -> None:
         "tab:red" if c.target_class in flagged else "tab:blue" if c.target_class in sure else "lightgrey"
         for c in classes
     ]
-    median, mad, threshold = scan.report["median"], scan.report["mad"], scan.report["threshold"]
+    mad, threshold = scan.report["mad"], scan.report["threshold"]
     by_ratio = scan.report["rule"]["name"] == "ratio"
+    usual = scan.report["usual_size" if by_ratio else "median"]
 
     def height(c: ClassScan | DroppedClass) -> float:
         """Give what the rule compares with its bound."""
         ratio = getattr(c, "ratio", None)
-        return ratio * median if by_ratio and ratio is not None else getattr(c, statistic, None) or 0
+        return ratio * usual if by_ratio and ratio is not None else getattr(c, statistic, None) or 0
 
     axes.bar(positions, [height(c) for c in classes], color=colours)
-    if median is not None:
-        axes.axhline(median, color="black", linewidth=1, label="median")
-        bound = threshold * median if by_ratio else median - threshold * (mad or 0)
+    if usual is not None:
+        axes.axhline(usual, color="black", linewidth=1, label="usual size" if by_ratio else "median")
+        bound = threshold * usual if by_ratio else usual - threshold * (mad or 0)
         axes.axhline(bound, color="tab:red", linewidth=1, linestyle="--", label="flagged below")
         axes.legend()
     if len(classes) <= 50:
         axes.set_xticks(positions, [c.name for c in classes], rotation=90 if len(classes) > 12 else 0)
-    axes.set(xlabel="class", ylabel="largest mask value" if statistic == "norm_inf" else "L1 norm of the mask, larger where faint")
+    label = "largest mask value" if statistic == "norm_inf" else "size in pixels" if by_ratio else "L1 norm of the mask"
+    axes.set(xlabel="class", ylabel=label)
     axes.set_title(f"{scan.report['model']['path']}: {scan.verdict}")
 
 

@@ -11,7 +11,7 @@ _Watch = Callable[..., object] | None
 TriggerArrays = tuple[NDArray[np.float32], NDArray[np.float32], tuple[float, float] | None]
 Backdoor = tuple[int, TriggerArrays]
 Scanned = tuple[str, list[tuple[int | None, int, TriggerArrays, bytes]], str]
-Inverted = tuple[int, TriggerArrays, bool, str, int]
+Inverted = tuple[int, TriggerArrays, bool, tuple[float, float] | None, str, int]
 
 class Classifier:
     engine_note: str

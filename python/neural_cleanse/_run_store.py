@@ -41,7 +41,9 @@ class Store:
             with np.load(path, allow_pickle=False) as kept:
                 low_and_high = kept["range"].tolist()
                 trigger = (kept["mask"], kept["pattern"], (low_and_high[0], low_and_high[1]) if low_and_high else None)
-                inverted = int(kept["target_class"]), trigger, bool(kept["converged"]), str(kept["steps"]), int(kept["gradient_samples"])
+                norm_and_opacity = kept["extent"].tolist()
+                extent = (norm_and_opacity[0], norm_and_opacity[1]) if norm_and_opacity else None
+                inverted = int(kept["target_class"]), trigger, bool(kept["converged"]), extent, str(kept["steps"]), int(kept["gradient_samples"])
             target_class, look = map(int, path.stem.split("_"))
             done[target_class, look] = inverted
         return done
@@ -51,7 +53,7 @@ class Store:
         path = self._blocks / f"{job[0]}_{job[1]}.npz"
         if not path.exists():
             beside = path.with_suffix(".part")
-            target_class, (mask, pattern, low_and_high), converged, steps, gradient_samples = inverted
+            target_class, (mask, pattern, low_and_high), converged, extent, steps, gradient_samples = inverted
             with beside.open("wb") as file:
                 np.savez_compressed(
                     file,
@@ -60,6 +62,7 @@ class Store:
                     pattern=pattern,
                     range=np.array(low_and_high or (), np.float32),
                     converged=converged,
+                    extent=np.array(extent or (), np.float64),
                     steps=steps,
                     gradient_samples=gradient_samples,
                 )

@@ -224,7 +224,7 @@ def scan(
     classes : list of int, optional
         Only these classes.
     rule : {"ratio", "mad"}
-        How norms are judged: by their share of the median, or by the anomaly index as in the paper.
+        How triggers are judged: by their sizes as shares of what is usual, or by the anomaly index of their norms as in the paper.
     threshold : float, optional
         The bound beyond which a class is flagged.
     samples : int

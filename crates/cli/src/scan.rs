@@ -180,7 +180,7 @@ struct InversionArguments {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum RuleName {
-    /// By the share of the median norm
+    /// By the size as a share of what is usual
     Ratio,
     /// By the anomaly index, as the paper does
     Mad,

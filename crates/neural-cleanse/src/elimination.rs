@@ -77,7 +77,7 @@ pub fn race(searches: &mut Searches<'_>, jobs: &[Job], config: &Config) -> Resul
     }
     searches.advance(in_the_race(&mut contenders), config.steps)?;
     let typical = expected_norms(&contenders, &sample, &references);
-    Ok(Survey::of_race(contenders, typical, &references))
+    Ok(Survey::of_race(contenders, &sample, typical, &references))
 }
 
 /// Drops the classes whose norms are too large, but for the references, which are chosen when most classes have norms.

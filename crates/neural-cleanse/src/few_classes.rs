@@ -9,14 +9,13 @@ pub const MOST: usize = 4;
 /// The fewest: a class by itself has nothing beside it.
 const FEWEST: usize = 2;
 
-/// A trigger that covers less of the image than this is one that no clean model was seen to have: of 157 clean models of two to four classes the
-/// least was 0.015 (`docs/verdict.md`).
-const BACKDOORED_BELOW: f64 = 0.01;
+/// A trigger whose extent is less of the image than this...
+const BACKDOORED_BELOW: f64 = 0.025;
 
-/// ... and is flagged if it is this much smaller than all others.
-const OF_THE_NEXT: f64 = 1.0 / 3.0;
+/// ... and is this much smaller than all others, is flagged. (`docs/modes.md` has what was measured.)
+const OF_THE_NEXT: f64 = 0.4;
 
-/// Of 50 backdoored models of two to four classes, no trigger covered as much as this; the most was 0.034.
+/// Larger triggers than this are usual in clean models.
 const CLEAN_FROM: f64 = 0.04;
 
 /// Whether `classes` are so few.
@@ -24,7 +23,7 @@ pub fn applies(classes: usize) -> bool {
     (FEWEST..=MOST).contains(&classes)
 }
 
-/// Judges classes called `names`, each by its L1 norms under several seeds as shares of the image, `None` for a search that did not
+/// Judges classes called `names`, each by its [extents](crate::Extent) under several seeds as shares of the image, `None` for a search that did not
 /// converge. What counts of each class is the median; a class without a trigger in most of its searches is not the target of a backdoor.
 pub fn judge(shares: &[Vec<Option<f64>>], names: &[String]) -> Detection {
     let typical: Vec<f64> = shares.iter().map(|shares| typical(shares)).collect();
@@ -40,7 +39,7 @@ pub fn judge(shares: &[Vec<Option<f64>>], names: &[String]) -> Detection {
         let smallest = (0..typical.len()).min_by(|&a, &b| typical[a].total_cmp(&typical[b]));
         let least = smallest.map(|i| typical[i]);
         let words = format!(
-            "no trigger covers less than {:.0} % of the image (the smallest {:.1} %, over three seeds)",
+            "no trigger has an extent of less than {:.0} % of the image (the smallest {:.1} %, over three seeds)",
             100.0 * CLEAN_FROM,
             100.0 * least.unwrap_or(f64::NAN)
         );
@@ -68,7 +67,7 @@ fn look_at(i: usize, shares: &[Vec<Option<f64>>], typical: &[f64], names: &[Stri
     };
     let percent = |share: &Option<f64>| share.map(|share| 100.0 * share);
     let words = format!(
-        "class {} has a trigger that covers {:.1} % of the image, {of_the_next:.2} times as much as the next larger class's, and in percent under each seed {}: \
+        "class {} has a trigger whose extent is {:.1} % of the image, {of_the_next:.2} times that of the next larger class's, and in percent under each seed {}: \
          {conclusion}",
         names[i],
         100.0 * share,
@@ -95,7 +94,9 @@ mod tests {
         let cases = [
             ("a tiny trigger", vec![steady(0.005), steady(0.1)], Verdict::Backdoored, vec![0]),
             ("both tiny", vec![steady(0.005), steady(0.006)], Verdict::Inconclusive, vec![]),
-            ("small", vec![steady(0.1), steady(0.02), steady(0.08)], Verdict::Inconclusive, vec![]),
+            ("a small trigger", vec![steady(0.1), steady(0.02), steady(0.08)], Verdict::Backdoored, vec![1]),
+            ("all small", vec![steady(0.03), steady(0.02), steady(0.035)], Verdict::Inconclusive, vec![]),
+            ("not so small", vec![steady(0.1), steady(0.03), steady(0.08)], Verdict::Inconclusive, vec![]),
             ("usual", vec![steady(0.05), steady(0.1), steady(0.2)], Verdict::Clean, vec![]),
             ("one seed is a fluke", vec![[Some(0.005), Some(0.06), Some(0.05)], steady(0.1)], Verdict::Clean, vec![]),
             ("no trigger", vec![[None; 3], [None; 3], steady(0.1)], Verdict::Inconclusive, vec![]),

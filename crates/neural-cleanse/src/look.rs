@@ -7,11 +7,11 @@ use crate::detection::Verdict;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
-    /// At the norm of a class's trigger, beside those of the others; of two to four classes, beside the image's size, too.
+    /// At the size of a class's trigger (by the rule `mad`, at its norm), beside those of the others; of two to four classes, beside the image's size, too.
     Norm,
-    /// At the norm of a trigger for the images of one class alone, beside what source and target lead to expect.
+    /// At the size of a trigger for the images of one class alone, beside what source and target lead to expect.
     Pair,
-    /// At the norms of all triggers for one target, each for the images of one class alone.
+    /// At the sizes of all triggers for one target, each for the images of one class alone.
     Column,
     /// At which target is the nearest of each source.
     Shift,
@@ -28,8 +28,8 @@ pub struct Look {
     pub source: Option<usize>,
     /// The class that they are to be sent to; null where it is none in particular.
     pub target: Option<usize>,
-    /// The figure that decides: for `norm` the ratio to the median (with the rule `mad` the anomaly index, of two to four classes the share
-    /// of the image), for `pair` and `column` the ratio to what is expected, for `shift` the share of the sources that agree, for `margin` the
+    /// The figure that decides: for `norm` the ratio to the usual size (with the rule `mad` the anomaly index, of two to four classes the
+    /// extent as a share of the image), for `pair` and `column` the ratio to what is expected, for `shift` the share of the sources that agree, for `margin` the
     /// p-value; null where there is none.
     pub figure: Option<f64>,
     /// The same under further seeds; null for a search that did not converge.
@@ -53,6 +53,12 @@ pub(crate) fn verdict(looks: &[Look]) -> Verdict {
         (false, true) => Verdict::Inconclusive,
         (false, false) => Verdict::Clean,
     }
+}
+
+/// The geometric mean of the ratios of all looks, the `first` and the `further` ones. A search without a trigger counts as what is usual, 1.
+pub(crate) fn mean_of(first: f64, further: &[Option<f64>]) -> f64 {
+    let logarithms = further.iter().map(|ratio| ratio.unwrap_or(1.0).ln()).chain([first.ln()]);
+    (logarithms.sum::<f64>() / (further.len() + 1) as f64).exp()
 }
 
 /// Figures of further looks, as they stand in a sentence.

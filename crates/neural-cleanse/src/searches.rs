@@ -9,6 +9,7 @@ use crate::classifier::Classifier;
 use crate::clean_set::CleanSet;
 use crate::engine;
 use crate::error::{Error, Result};
+use crate::extent::Extent;
 use crate::inversion::{Blueprint, Config, Inversion, Lane, Objective, Search, Shared, Step};
 use crate::scan::{Job, Observer};
 use crate::store::Store;
@@ -300,6 +301,10 @@ impl Surroundings<'_> {
         };
         search.advance(objective, self.working, steps, &mut observe)?;
         contender.record(search, steps, before, keep);
+        if let Some(inversion) = contender.inversion.as_mut().filter(|inversion| inversion.converged) {
+            let extent = Extent::measure(self.classifier, self.working, &inversion.trigger, source, class)?;
+            inversion.extent = Some(extent);
+        }
         if let Some(store) = store {
             store.save(&contender.name(), contender)?;
         }

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use ndarray::{Array1, Array3, Array4, ArrayView4, Axis};
+use ndarray::{Array1, Array2, Array3, Array4, ArrayView4, Axis, s};
 use ndarray_npy::{NpzReader, NpzWriter};
 
 use crate::error::{Error, Result};
@@ -137,9 +137,49 @@ impl Trigger {
     /// Σm²/Σm of the mask: its mean opacity, weighed by itself. It is 1 for an opaque patch of any size and of an empty mask, and little for
     /// a faint overlay. A mask with channels of its own counts the mean of the channels.
     pub fn opacity(&self) -> f64 {
-        let mask = self.mask.mapv(f64::from).mean_axis(Axis(0)).unwrap_or_default();
+        let mask = self.pixel_opacities();
         let sum = mask.sum();
         if sum > 0.0 { mask.mapv(|m| m * m).sum() / sum } else { 1.0 }
+    }
+
+    /// The trigger without its faintest pixels, as many as make up no more than `share` of its [L1 norm](Trigger::norm_l1). A pixel of a mask with channels
+    /// of its own is as faint as their mean.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use neural_cleanse::Trigger;
+    ///
+    /// # fn main() -> neural_cleanse::Result<()> {
+    /// let trigger = Trigger::new(array![[[0.9, 0.05, 0.05]]], array![[[255.0, 255.0, 255.0]]])?;
+    /// assert_eq!(trigger.trimmed(0.2).mask, array![[[0.9, 0.0, 0.0]]]);
+    /// assert_eq!(trigger.trimmed(0.07).mask, array![[[0.9, 0.0, 0.05]]]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn trimmed(&self, share: f64) -> Self {
+        let opacities = self.pixel_opacities();
+        let width = opacities.len_of(Axis(1));
+        let mut faintest_first: Vec<(f64, usize)> = opacities.iter().copied().zip(0..).collect();
+        faintest_first.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let mut left = share * opacities.sum();
+        let mut trimmed = self.clone();
+        for (opacity, pixel) in faintest_first {
+            left -= opacity;
+            if left < 0.0 {
+                break;
+            }
+            let (y, x) = (pixel / width, pixel % width);
+            trimmed.mask.slice_mut(s![.., y, x]).fill(0.0);
+            if matches!(self.stamp, Stamp::Add { .. }) {
+                trimmed.pattern.slice_mut(s![.., y, x]).fill(0.0);
+            }
+        }
+        trimmed
+    }
+
+    /// The mean of the mask's channels, `[H, W]`.
+    fn pixel_opacities(&self) -> Array2<f64> {
+        self.mask.mapv(f64::from).mean_axis(Axis(0)).unwrap_or_default()
     }
 
     /// max|mask|: how opaque the trigger is where it is most opaque.
@@ -236,6 +276,27 @@ mod tests {
 
     fn trigger() -> Trigger {
         Trigger::new(array![[[0.0, 1.0], [0.25, 0.0]]], array![[[9.0, 255.0], [100.0, 9.0]]]).unwrap()
+    }
+
+    #[test]
+    fn a_trimmed_trigger_has_lost_its_faintest_pixels_and_what_they_add() {
+        let change = ndarray::array![[[100.0, 5.0], [0.0, -40.0]], [[0.0, 5.0], [-10.0, 40.0]]];
+        let shares =
+            [(0.0, vec![0, 1, 2, 3]), (0.06, vec![0, 2, 3]), (0.2, vec![0, 3]), (0.55, vec![0]), (1.0, vec![])];
+        for per_channel in [false, true] {
+            let trigger = Trigger::additive(change.clone(), (0.0, 255.0), per_channel).unwrap();
+            for (share, left) in &shares {
+                let trimmed = trigger.trimmed(*share);
+                let is_left = |(_, y, x): (usize, usize, usize)| left.contains(&(2 * y + x));
+                for (index, value) in trimmed.pattern.indexed_iter() {
+                    assert_eq!(*value, if is_left(index) { change[index] } else { 0.0 }, "{per_channel}, {share}");
+                }
+                for (index, value) in trimmed.mask.indexed_iter() {
+                    assert_eq!(*value, if is_left(index) { trigger.mask[index] } else { 0.0 });
+                }
+                assert!(trimmed.norm_l1() >= (1.0 - share) * trigger.norm_l1() - 1e-6);
+            }
+        }
     }
 
     #[test]

@@ -79,12 +79,12 @@ fn usual_triggers_are_clean_among_two_and_three_classes() {
     }
 }
 
-/// The backdoor of this model leads to class 7, by a trigger that is no smaller than natural ones of so few classes can be.
+/// The backdoor of this model leads to class 7, by a patch of four by four pixels.
 #[test]
-fn a_trigger_that_could_be_natural_leaves_the_verdict_open() {
+fn a_patch_is_found_among_two_and_three_classes() {
     for classes in [&[0, 7][..], &[6, 0, 7]] {
         let scan = scanned("fmnist_badnets", classes, false);
-        assert_eq!(scan.detection.verdict, Verdict::Inconclusive, "{}", scan.detection.reason);
-        assert!(scan.detection.reason.contains("undecided"), "{}", scan.detection.reason);
+        assert_eq!(scan.detection.verdict, Verdict::Backdoored, "{}", scan.detection.reason);
+        assert_eq!(scan.flagged_classes, [classes.len() - 1]);
     }
 }

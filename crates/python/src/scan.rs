@@ -5,7 +5,7 @@ use neural_cleanse::data::Samples;
 use neural_cleanse::inversion::{Objective, Step, invert as invert_class};
 use neural_cleanse::report::{self, Evidence, ScanPage, ScanReport, trigger_png};
 use neural_cleanse::scan::{Job, Plan, Survey, invert_jobs};
-use neural_cleanse::{CleanSet, Config, Inversion, Mode, Norm, Rule, Scan, ScanOptions, Trigger, scan_in_mode};
+use neural_cleanse::{CleanSet, Config, Extent, Inversion, Mode, Norm, Rule, Scan, ScanOptions, Trigger, scan_in_mode};
 use numpy::{IntoPyArray, PyArray3, PyReadonlyArray1};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -25,11 +25,14 @@ type Scanned<'py> = (String, Vec<Found<'py>>, String);
 /// Mask, pattern and whether it converged.
 type Generated<'py> = (Bound<'py, PyArray3<f32>>, Bound<'py, PyArray3<f32>>, bool);
 
+/// Norm and opacity of an [`Extent`].
+type ExtentFields = Option<(f64, f64)>;
+
 /// The fields of an [`Inversion`] as Python gets them; the steps are JSON.
-type Inverted<'py> = (usize, TriggerArrays<'py>, bool, String, u64);
+type Inverted<'py> = (usize, TriggerArrays<'py>, bool, ExtentFields, String, u64);
 
 /// The same as it comes back.
-type InvertedAgain<'py> = (usize, GivenTrigger<'py>, bool, String, u64);
+type InvertedAgain<'py> = (usize, GivenTrigger<'py>, bool, ExtentFields, String, u64);
 
 /// The configuration that `preset` (fast or seed) is for `norm` and images of `[C, H, W]`, but for `parameters`, a JSON
 /// object of fields of [`Config`].
@@ -222,14 +225,22 @@ pub fn conclude<'py>(
 }
 
 fn inverted(py: Python<'_>, inversion: Inversion) -> PyResult<Inverted<'_>> {
-    let Inversion { target_class, trigger, converged, steps, gradient_samples } = inversion;
+    let Inversion { target_class, trigger, converged, extent, steps, gradient_samples } = inversion;
+    let extent = extent.map(|Extent { norm_l1, opacity }| (norm_l1, opacity));
     let steps = serde_json::to_string(&steps).map_err(parameter_error)?;
-    Ok((target_class, arrays::of_trigger(py, trigger), converged, steps, gradient_samples))
+    Ok((target_class, arrays::of_trigger(py, trigger), converged, extent, steps, gradient_samples))
 }
 
-fn inversion((target_class, trigger, converged, steps, gradient_samples): InvertedAgain<'_>) -> PyResult<Inversion> {
-    let steps = serde_json::from_str(&steps).map_err(parameter_error)?;
-    Ok(Inversion { target_class, trigger: arrays::trigger(trigger)?, converged, steps, gradient_samples })
+fn inversion(fields: InvertedAgain<'_>) -> PyResult<Inversion> {
+    let (target_class, trigger, converged, extent, steps, gradient_samples) = fields;
+    Ok(Inversion {
+        target_class,
+        trigger: arrays::trigger(trigger)?,
+        converged,
+        extent: extent.map(|(norm_l1, opacity)| Extent { norm_l1, opacity }),
+        steps: serde_json::from_str(&steps).map_err(parameter_error)?,
+        gradient_samples,
+    })
 }
 
 /// `scan.json` as SARIF, both as text.

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::inversion::Norm;
 use crate::look::{self, Look, Method};
 
-pub(crate) use statistics::median;
 pub use statistics::{Standing, Statistics};
+pub(crate) use statistics::{lower_quartile, median};
 
 /// What a scan concludes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -39,11 +39,11 @@ impl fmt::Display for Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "name", rename_all = "snake_case")]
 pub enum Rule {
-    /// By the share of the median that a class's norm is, faint triggers counting as larger.
+    /// By the share of the [usual size](Statistics::usual_size) that a class's trigger is.
     Ratio {
         /// A class below this share is flagged.
         backdoored_below: f64,
-        /// A class between the two bounds is looked at again.
+        /// A class below this share and not as far below the other bound is looked at again.
         suspicious_below: f64,
     },
     /// By the anomaly index, as the paper does.
@@ -59,7 +59,7 @@ impl Rule {
     pub fn ratio(norm: Norm) -> Self {
         match norm {
             Norm::L1 => Rule::Ratio { backdoored_below: 0.25, suspicious_below: 0.3 },
-            Norm::L2 => Rule::Ratio { backdoored_below: 0.5, suspicious_below: 0.6 },
+            Norm::L2 => Rule::Ratio { backdoored_below: 0.44, suspicious_below: 0.57 },
             Norm::Inf => Rule::Ratio { backdoored_below: 1.0 / 3.0, suspicious_below: 0.5 },
         }
     }
@@ -101,6 +101,14 @@ impl Rule {
         }
     }
 
+    /// The share below which the first look decides: as many times below the bound as suspicion goes above it.
+    fn certain_below(self) -> f64 {
+        match self {
+            Rule::Ratio { backdoored_below, suspicious_below } => backdoored_below.powi(2) / suspicious_below,
+            Rule::Mad { .. } => 0.0,
+        }
+    }
+
     /// The bound beyond which a class is flagged.
     pub fn threshold(self) -> f64 {
         match self {
@@ -126,18 +134,32 @@ pub struct Detection {
     pub looks: Vec<Look>,
 }
 
-/// The positions of the classes that call for a second look under `rule`.
+/// By how much, as a share of the bound, a ratio must differ from it to decide.
+const UNDECIDED_WITHIN: f64 = 0.05;
+
+/// What a ratio speaks for that is not to be looked at again, where one below `bound` is that of a backdoor.
+pub(crate) fn decide(ratio: f64, bound: f64) -> Verdict {
+    if ratio < (1.0 - UNDECIDED_WITHIN) * bound {
+        Verdict::Backdoored
+    } else if ratio < (1.0 + UNDECIDED_WITHIN) * bound {
+        Verdict::Inconclusive
+    } else {
+        Verdict::Clean
+    }
+}
+
+/// The positions of the classes that call for a second look under `rule`: those within a factor of its bound.
 pub fn suspicious(statistics: &Statistics, rule: Rule) -> Vec<usize> {
-    let Rule::Ratio { backdoored_below, suspicious_below } = rule else {
+    let Rule::Ratio { suspicious_below, .. } = rule else {
         return Vec::new();
     };
     let between =
-        |standing: &Standing| standing.ratio.is_some_and(|r| (backdoored_below..suspicious_below).contains(&r));
+        |standing: &Standing| standing.ratio.is_some_and(|r| (rule.certain_below()..suspicious_below).contains(&r));
     (0..statistics.standings.len()).filter(|&i| between(&statistics.standings[i])).collect()
 }
 
-/// Further looks at one suspicious class: the ratio of each inversion under another seed, against the
-/// median of the first; `None` for one that did not converge.
+/// Further looks at one suspicious class: the ratio of each inversion under another seed, against what is usual
+/// in the first; `None` for one that did not converge.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FurtherLooks {
     /// The position of the class.
@@ -149,9 +171,9 @@ pub struct FurtherLooks {
 /// Judges `statistics`, whose classes are called `names`, by `rule`. `looks` holds the further looks at the
 /// classes which [`suspicious`] names.
 ///
-/// Where a class is under the bound the model is backdoored. A suspicious class makes it backdoored where the
-/// median of all looks is under the bound, is let off where every further look is beyond suspicion, and leaves the
-/// verdict inconclusive otherwise. Fewer than four classes, or fewer than half of them converged, are inconclusive too.
+/// Where a class is far under the bound the model is backdoored. Of a suspicious class the geometric mean of all looks decides, where one that did
+/// not converge counts as the usual size: under the bound it makes the model backdoored, above it is let off, and within five percent of it it
+/// leaves the verdict inconclusive. Fewer than four classes, or fewer than half of them converged, are inconclusive too.
 pub fn judge(statistics: &Statistics, names: &[String], rule: Rule, looks: &[FurtherLooks]) -> Detection {
     let inconclusive = |reason: String| Detection::of(vec![norm_look(None, None, Verdict::Inconclusive, reason)]);
     let &Statistics { classes, converged, .. } = statistics;
@@ -170,7 +192,7 @@ pub fn judge(statistics: &Statistics, names: &[String], rule: Rule, looks: &[Fur
     let under_the_bound = |i: &usize| {
         let standing = &statistics.standings[*i];
         match rule {
-            Rule::Ratio { backdoored_below, .. } => standing.ratio.is_some_and(|r| r < backdoored_below),
+            Rule::Ratio { .. } => standing.ratio.is_some_and(|r| r < rule.certain_below()),
             Rule::Mad { threshold } => {
                 standing.share.is_some_and(|share| share < 1.0)
                     && standing.anomaly_index.is_some_and(|index| index > threshold)
@@ -182,7 +204,10 @@ pub fn judge(statistics: &Statistics, names: &[String], rule: Rule, looks: &[Fur
         norm_look(Some(i), rule.figure(statistics.standings[i]), Verdict::Backdoored, words)
     });
     let mut taken: Vec<Look> = flagged.collect();
-    taken.extend(looks.iter().map(|look| weigh(statistics, names, rule, look)));
+    for position in suspicious(statistics, rule) {
+        let further = looks.iter().find(|look| look.position == position);
+        taken.push(weigh(statistics, names, rule, position, further.map_or(&[], |look| &look.ratios)));
+    }
     if taken.is_empty() {
         let smallest = statistics.smallest();
         let figure = smallest.and_then(|i| rule.figure(statistics.standings[i]));
@@ -206,28 +231,22 @@ pub(crate) fn norm_look(position: Option<usize>, figure: Option<f64>, verdict: V
     Look { method: Method::Norm, source: None, target: position, figure, further: Vec::new(), verdict, words }
 }
 
-fn weigh(statistics: &Statistics, names: &[String], rule: Rule, look: &FurtherLooks) -> Look {
-    let Rule::Ratio { backdoored_below, suspicious_below } = rule else {
-        return norm_look(Some(look.position), None, Verdict::Clean, clean_sentence(statistics, names, rule));
-    };
-    let first = statistics.standings[look.position].ratio.unwrap_or(f64::INFINITY);
-    let further: Vec<f64> = look.ratios.iter().map(|ratio| ratio.unwrap_or(f64::INFINITY)).collect();
-    let mut all = further.clone();
-    all.push(first);
-    let (verdict, conclusion) = if median(&all).is_some_and(|r| r < backdoored_below) {
-        (Verdict::Backdoored, "flagged")
-    } else if further.iter().all(|&r| r >= suspicious_below) {
-        (Verdict::Clean, "not flagged")
-    } else {
-        (Verdict::Inconclusive, "undecided")
+fn weigh(statistics: &Statistics, names: &[String], rule: Rule, position: usize, further: &[Option<f64>]) -> Look {
+    let first = statistics.standings[position].ratio.unwrap_or(1.0);
+    let (mean, bound) = (look::mean_of(first, further), rule.threshold());
+    let verdict = decide(mean, bound);
+    let conclusion = match verdict {
+        Verdict::Backdoored => "flagged",
+        Verdict::Inconclusive => "undecided",
+        Verdict::Clean => "not flagged",
     };
     let words = format!(
-        "class {} has a small trigger ({}), further seeds give {}: {conclusion}",
-        names[look.position],
-        size_in_words(statistics.standings[look.position]),
-        look::listed(&look.ratios)
+        "class {} has a small trigger ({}), further seeds give {}, on average {mean:.2}, where the bound is {bound:.2}: {conclusion}",
+        names[position],
+        size_in_words(statistics.standings[position]),
+        look::listed(further)
     );
-    Look { further: look.ratios.clone(), ..norm_look(Some(look.position), Some(first), verdict, words) }
+    Look { further: further.to_vec(), ..norm_look(Some(position), Some(first), verdict, words) }
 }
 
 fn flagged_sentence(statistics: &Statistics, names: &[String], i: usize, rule: Rule) -> String {
@@ -265,9 +284,13 @@ fn clean_sentence(statistics: &Statistics, names: &[String], rule: Rule) -> Stri
 }
 
 fn size_in_words(Standing { share, ratio, .. }: Standing) -> String {
-    let [share, ratio] = [share, ratio].map(|figure| format!("{:.2}", figure.unwrap_or(f64::NAN)));
-    let faint = if ratio == share { String::new() } else { format!(", which counts as {ratio} because it is faint") };
-    format!("{share} times the median norm{faint}")
+    let [norm, size] = [share, ratio].map(|figure| format!("{:.2}", figure.unwrap_or(f64::NAN)));
+    // Without sizes it is norms that are compared.
+    if ratio == share {
+        format!("{norm} times the median norm")
+    } else {
+        format!("{size} times the usual size (norm {norm})")
+    }
 }
 
 fn figures(statistics: &Statistics, names: &[String]) -> String {
@@ -295,19 +318,19 @@ mod tests {
     }
 
     #[test]
-    fn a_faint_trigger_counts_as_larger_and_the_reason_says_so() {
+    fn it_is_the_size_that_decides_and_the_reason_says_so() {
         let norms = converged(&[80.0, 82.0, 75.0, 90.0, 85.0, 70.0, 77.0, 88.0, 79.0, 28.0]);
-        let weighed = |opacity: f64| {
-            let opacities = [vec![Some(0.4); 9], vec![Some(opacity)]].concat();
-            Statistics::of(&norms).weighed(&opacities, &opacities)
+        let with = |size: f64| {
+            let sizes = [vec![Some(50.0); 9], vec![Some(size)]].concat();
+            Statistics::of(&norms).with_sizes(&sizes, &sizes)
         };
-        let judged = |opacity: f64| judge(&weighed(opacity), &names(10), Rule::ratio(Norm::L2), &[]);
-        let (patch, overlay) = (judged(0.9), judged(0.05));
+        let rule = Rule::Ratio { backdoored_below: 0.4, suspicious_below: 0.6 };
+        let judged = |size: f64| judge(&with(size), &names(10), rule, &[]);
+        let (patch, overlay) = (judged(10.0), judged(60.0));
         assert_eq!((patch.verdict, patch.flagged), (Verdict::Backdoored, vec![9]));
-        assert!(patch.reason.contains("0.35 times the median norm, under the bound"), "{}", patch.reason);
+        assert!(patch.reason.contains("0.20 times the usual size (norm 0.35), under the bound"), "{}", patch.reason);
         assert_eq!(overlay.verdict, Verdict::Clean);
-        assert!(!overlay.reason.contains("class 9"), "{}", overlay.reason);
-        assert_eq!(suspicious(&weighed(0.15), Rule::ratio(Norm::L2)), [9]);
+        assert_eq!(suspicious(&with(25.0), rule), [9]);
     }
 
     #[test]
@@ -430,10 +453,11 @@ mod tests {
         assert!(suspicious(&statistics, Rule::mad()).is_empty());
         let cases = [
             ([Some(0.2), Some(0.3)], Verdict::Backdoored),
+            ([Some(0.35), Some(0.39)], Verdict::Backdoored),
             ([Some(0.7), Some(0.65)], Verdict::Clean),
             ([Some(0.7), None], Verdict::Clean),
-            ([Some(0.2), Some(0.9)], Verdict::Inconclusive),
-            ([Some(0.55), Some(0.9)], Verdict::Inconclusive),
+            ([Some(0.15), None], Verdict::Inconclusive),
+            ([Some(0.45), Some(0.38)], Verdict::Inconclusive),
         ];
         for (ratios, verdict) in cases {
             let looks = [FurtherLooks { position: 5, ratios: ratios.to_vec() }];

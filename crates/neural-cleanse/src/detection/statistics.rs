@@ -1,11 +1,11 @@
 //! Median and spread of norms.
 
-/// How the norm of one class stands among those of all.
+/// How one class stands among all.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Standing {
     /// Norm / median; `None` where the class did not converge or the median is 0.
     pub share: Option<f64>,
-    /// The share, [weighed](Statistics::weighed) by opacity.
+    /// Size / usual size: what the ratio rule looks at; `None` where the class did not converge or the usual size is 0.
     pub ratio: Option<f64>,
     /// |norm − median| / (1.4826·MAD); `None` where the class did not converge or the MAD is 0.
     pub anomaly_index: Option<f64>,
@@ -27,14 +27,15 @@ pub struct Statistics {
     pub median: Option<f64>,
     /// The median absolute deviation from it, times 1.4826.
     pub mad: Option<f64>,
+    /// What sizes are compared with: the lower quartile of the [sizes](Statistics::with_sizes), a class that did not converge counting as large, or the
+    /// median of the norms, where there are no others; `None` if no class converged.
+    pub usual_size: Option<f64>,
     /// How many classes they are statistics of.
     pub classes: usize,
     /// How many of these converged.
     pub converged: usize,
     /// In the order of the norms.
     pub standings: Vec<Standing>,
-    /// The median of the typical opacities that the ratios are weighed by; `None` where they are not.
-    pub opacity: Option<f64>,
 }
 
 /// Makes the MAD of normally distributed numbers their standard deviation.
@@ -55,7 +56,7 @@ impl Statistics {
             self::median(&deviations).map(|mad| CONSISTENCY * mad)
         });
         let standing = |norm: &Option<f64>| {
-            let share = norm.zip(median).filter(|(_, median)| *median > 0.0).map(|(norm, median)| norm / median);
+            let share = ratio(*norm, median);
             let anomaly_index = norm
                 .zip(median.zip(mad).filter(|(_, mad)| *mad > 0.0))
                 .map(|(norm, (median, mad))| (norm - median).abs() / mad);
@@ -64,43 +65,48 @@ impl Statistics {
         Statistics {
             median,
             mad,
+            usual_size: median,
             classes: typical.len(),
             converged: converged.len(),
             standings: norms.iter().map(standing).collect(),
-            opacity: None,
         }
     }
 
-    /// The same with ratios that are weighed by the `opacities` of the triggers (see [`Trigger::opacity`](crate::Trigger::opacity)), one for
-    /// each class, `None` where it did not converge: a trigger that is fainter than the median of the `typical` ones counts as √(median / opacity) times as large.
+    /// The same with ratios of `sizes` instead of norms, one for each class, to the lower quartile of those that are `typical` of all.
     ///
-    /// Natural features that a small change imitates come as faint overlays, and a patch is opaque. The weighed norm is that of the
-    /// geometric mean of Σm and the effective area (Σm)²/Σm².
-    pub fn weighed(mut self, opacities: &[Option<f64>], typical: &[Option<f64>]) -> Self {
-        self.opacity = median(&typical.iter().flatten().copied().collect::<Vec<_>>());
-        for (standing, &opacity) in self.standings.iter_mut().zip(opacities) {
-            let weight = weight(self.opacity, opacity);
-            standing.ratio = standing.share.map(|share| share * weight);
+    /// The lower quartile, and not the median: what a class must stand out from is those that come next. Where sizes spread widely by nature, the smallest is far
+    /// from the median, too.
+    pub fn with_sizes(mut self, sizes: &[Option<f64>], typical: &[Option<f64>]) -> Self {
+        self.usual_size = lower_quartile(typical);
+        for (standing, &size) in self.standings.iter_mut().zip(sizes) {
+            standing.ratio = ratio(size, self.usual_size);
         }
         self
     }
 
-    /// The ratio of a further trigger.
-    pub(crate) fn ratio_of(&self, norm: f64, opacity: Option<f64>) -> Option<f64> {
-        let median = self.median.filter(|median| *median > 0.0)?;
-        Some(norm / median * weight(self.opacity, opacity))
+    /// The ratio of a further trigger of this size.
+    pub(crate) fn ratio_of(&self, size: f64) -> Option<f64> {
+        ratio(Some(size), self.usual_size)
     }
 
-    /// The class with the smallest norm, of those that converged.
+    /// The class with the smallest ratio, of those that converged.
     pub fn smallest(&self) -> Option<usize> {
         let ratios = self.standings.iter().enumerate().filter_map(|(i, standing)| Some((i, standing.ratio?)));
         ratios.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(i, _)| i)
     }
 }
 
-/// As how many times as large a trigger of `opacity` counts where `typical` is the usual one.
-fn weight(typical: Option<f64>, opacity: Option<f64>) -> f64 {
-    typical.zip(opacity).map_or(1.0, |(typical, opacity)| (typical / opacity).sqrt().max(1.0))
+fn ratio(value: Option<f64>, usual: Option<f64>) -> Option<f64> {
+    value.zip(usual).filter(|(_, usual)| *usual > 0.0).map(|(value, usual)| value / usual)
+}
+
+/// What a quarter of `values` is below, by linear interpolation, where what is `None` is above all others; `None` if it is not below that.
+pub(crate) fn lower_quartile(values: &[Option<f64>]) -> Option<f64> {
+    let mut sorted: Vec<f64> = values.iter().flatten().copied().collect();
+    sorted.sort_by(f64::total_cmp);
+    let place = values.len().checked_sub(1)? as f64 / 4.0;
+    let (below, above) = (*sorted.get(place.floor() as usize)?, *sorted.get(place.ceil() as usize)?);
+    Some(below + (above - below) * place.fract())
 }
 
 /// The median of `values`; `None` if there are none.
@@ -131,16 +137,30 @@ mod tests {
     }
 
     #[test]
-    fn faint_triggers_count_as_larger_and_opaque_ones_as_they_are() {
+    fn ratios_are_those_of_sizes_to_their_lower_quartile() {
         let norms = [Some(10.0), Some(20.0), None, Some(20.0), Some(40.0)];
-        let opacities = [Some(0.1), Some(0.4), None, Some(0.4), Some(0.9)];
-        let statistics = Statistics::of(&norms).weighed(&opacities, &opacities);
+        let sizes = [Some(2.0), Some(8.0), None, Some(12.0), Some(40.0)];
+        let statistics = Statistics::of(&norms).with_sizes(&sizes, &sizes);
         let ratios: Vec<Option<f64>> = statistics.standings.iter().map(|standing| standing.ratio).collect();
-        assert_eq!(ratios, [Some(1.0), Some(1.0), None, Some(1.0), Some(2.0)]);
+        assert_eq!((statistics.median, statistics.usual_size), (Some(20.0), Some(8.0)));
+        assert_eq!(ratios, [Some(0.25), Some(1.0), None, Some(1.5), Some(5.0)]);
         assert_eq!(statistics.standings[0].share, Some(0.5));
-        assert_eq!(statistics.ratio_of(10.0, Some(0.1)), Some(1.0));
-        assert_eq!(statistics.ratio_of(10.0, None), Some(0.5));
-        assert_eq!(Statistics::of(&norms).standings[0].ratio, Some(0.5));
+        assert_eq!(statistics.ratio_of(4.0), Some(0.5));
+    }
+
+    #[test]
+    fn what_did_not_converge_is_above_the_lower_quartile() {
+        let cases = [
+            (vec![], None),
+            (vec![Some(3.0)], Some(3.0)),
+            (vec![None, None], None),
+            (vec![Some(4.0), None, Some(2.0), None], Some(3.5)),
+            (vec![None, None, None, Some(2.0)], None),
+            (vec![Some(5.0), Some(1.0), Some(3.0), Some(2.0), Some(4.0)], Some(2.0)),
+        ];
+        for (values, quartile) in cases {
+            assert_eq!(lower_quartile(&values), quartile, "{values:?}");
+        }
     }
 
     #[test]

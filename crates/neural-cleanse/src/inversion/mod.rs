@@ -24,6 +24,7 @@ pub(crate) use variables::TriggerVariables;
 
 use crate::clean_set::CleanSet;
 use crate::error::{Error, Result};
+use crate::extent::Extent;
 use crate::trigger::Trigger;
 
 /// What one step of the inversion of one class came to.
@@ -51,10 +52,20 @@ pub struct Inversion {
     pub trigger: Trigger,
     /// Whether any step reached the success threshold, and float32 confirms it where the search was in another precision.
     pub converged: bool,
+    /// How much of an image the trigger needs; `None` if the search did not converge, and of [`invert`], which has no classifier to measure it with.
+    pub extent: Option<Extent>,
     /// Every step, in order.
     pub steps: Vec<Step>,
     /// How many images went forward and backward.
     pub gradient_samples: u64,
+}
+
+impl Inversion {
+    /// How large the trigger is, in pixels: the geometric mean of its L1 norm and its [extent](Extent::pixels). Triggers of backdoors are small by both;
+    /// `None` where there is no extent.
+    pub fn size(&self) -> Option<f64> {
+        Some((self.trigger.norm_l1() * self.extent?.pixels()).sqrt())
+    }
 }
 
 /// Inverts the trigger of class `target` on `working`.

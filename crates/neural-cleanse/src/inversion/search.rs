@@ -220,6 +220,7 @@ impl Search {
             target_class: self.target,
             trigger,
             converged,
+            extent: None,
             steps: self.steps,
             gradient_samples: self.gradient_samples,
         })

@@ -12,7 +12,7 @@ use crate::inversion::{Config, Inversion};
 use crate::look::{Look, Method};
 use crate::scan::{Observer, Plan, class_label};
 use crate::searches::{Contender, Searches};
-use rule::{FurtherNorms, Table};
+use rule::{FurtherSizes, Table};
 
 /// One source and target.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,8 +23,6 @@ pub struct Pair {
     pub target: usize,
     /// Σ|mask| of the smallest trigger; where the pair was dropped, that by then. `None` where there was none.
     pub norm_l1: Option<f64>,
-    /// The [opacity](crate::Trigger::opacity) of the trigger; `None` where the pair was dropped.
-    pub opacity: Option<f64>,
     /// The norm as a share of what source and target lead to expect, in the end; `None` where there was none.
     pub share: Option<f64>,
     /// The share divided by that of the way back, where this is under 1.
@@ -103,9 +101,9 @@ pub(crate) fn scan(plan: &Plan<'_>, observer: &dyn Observer) -> Result<PairScan>
     };
     let mut contenders = contenders(plan);
     let (norms, references) = search(plan, &mut contenders, &config, columns, observer)?;
-    let typical = typical_opacity(&contenders, &references);
-    let norms = weighed(norms, &contenders, typical);
-    let table = Table::new(&norms, contenders.len());
+    let typically = typical_size_per_norm(&contenders, &references);
+    let sizes = sizes(norms, &contenders, typically);
+    let table = Table::new(&sizes, contenders.len());
     let suspicious = table.suspicious();
     let mut further: Vec<Contender> = (suspicious.iter())
         .flat_map(|&(source, target)| (1..=FURTHER_LOOKS).map(move |look| Contender::of_pair(source, target, look)))
@@ -114,11 +112,11 @@ pub(crate) fn scan(plan: &Plan<'_>, observer: &dyn Observer) -> Result<PairScan>
         let mut searches = Searches::new(classifier, &plan.working, &config, observer, further.len())?;
         searches.advance(further.iter_mut().collect(), config.steps)?;
     }
-    let looks: Vec<FurtherNorms> = (suspicious.iter().zip(further.chunks(FURTHER_LOOKS as usize)))
-        .map(|(&pair, looks)| FurtherNorms {
+    let looks: Vec<FurtherSizes> = (suspicious.iter().zip(further.chunks(FURTHER_LOOKS as usize)))
+        .map(|(&pair, looks)| FurtherSizes {
             pair,
-            first: norms[pair].unwrap_or(f64::INFINITY),
-            norms: looks.iter().map(|look| Some(converged_norm(look)? * faintness(typical, opacity(look)))).collect(),
+            first: sizes[pair].unwrap_or(f64::INFINITY),
+            sizes: looks.iter().map(|look| Some(converged_norm(look)? * relative_size(look, typically))).collect(),
         })
         .collect();
     let names: Vec<String> = (0..classifier.classes()).map(|class| class_label(classifier, class)).collect();
@@ -179,34 +177,31 @@ fn search(
     Ok((norms(contenders, &references, classes), references))
 }
 
-/// The median opacity of the triggers of the pairs at `references` or, where none was dropped, of all.
-fn typical_opacity(contenders: &[Contender], references: &[usize]) -> Option<f64> {
+/// What the size of a trigger is to its norm: the median of the pairs at `references` or, where none was dropped, of all.
+fn typical_size_per_norm(contenders: &[Contender], references: &[usize]) -> Option<f64> {
     let is_typical = |i: &usize| references.is_empty() || references.contains(i);
-    let opacities = (0..contenders.len()).filter(is_typical).filter_map(|i| opacity(&contenders[i]));
-    median(&opacities.collect::<Vec<_>>())
+    let of_typical = (0..contenders.len()).filter(is_typical).filter_map(|i| size_per_norm(&contenders[i]));
+    median(&of_typical.collect::<Vec<_>>())
 }
 
-/// `norms`, larger where the trigger is fainter than usual and smaller where it is more opaque.
-fn weighed(mut norms: Array2<Option<f64>>, contenders: &[Contender], typical: Option<f64>) -> Array2<Option<f64>> {
+/// The sizes of the triggers in place of their `norms`, as multiples of what a trigger of norm 1 `typically` has. What was dropped counts as typical.
+fn sizes(mut norms: Array2<Option<f64>>, contenders: &[Contender], typically: Option<f64>) -> Array2<Option<f64>> {
     for contender in contenders {
         let norm = &mut norms[[source(contender), contender.class]];
-        *norm = norm.map(|norm| norm * faintness(typical, opacity(contender)));
+        *norm = norm.map(|norm| norm * relative_size(contender, typically));
     }
     norms
 }
 
-/// By what a norm is multiplied: √(`typical` / `opacity`), so that it becomes the geometric mean of the norm and the effective area of the mask,
-/// (Σm)²/Σm², but for a constant. What was dropped counts as typical.
-///
-/// For [classes](crate::detection::Statistics::weighed) it is 1 at the least, which makes no difference there; for pairs, the development half of the zoo is
-/// told apart better without that bound.
-fn faintness(typical: Option<f64>, opacity: Option<f64>) -> f64 {
-    typical.zip(opacity).map_or(1.0, |(typical, opacity)| (typical / opacity).sqrt())
+fn relative_size(contender: &Contender, typically: Option<f64>) -> f64 {
+    size_per_norm(contender).zip(typically).map_or(1.0, |(size, typical)| size / typical)
 }
 
 /// Of a search that was finished and has a trigger.
-fn opacity(contender: &Contender) -> Option<f64> {
-    contender.inversion.as_ref().filter(|inversion| inversion.converged).map(|inversion| inversion.trigger.opacity())
+fn size_per_norm(contender: &Contender) -> Option<f64> {
+    let inversion = contender.inversion.as_ref()?;
+    let norm = inversion.trigger.norm_l1();
+    inversion.size().filter(|size| norm > 0.0 && *size > 0.0).map(|size| size / norm)
 }
 
 /// Whether pairs are dropped on the way: under the schedule that this was measured for.
@@ -286,7 +281,7 @@ fn pair(
     contender: Contender,
     plan: &Plan<'_>,
     table: &Table,
-    looks: &[FurtherNorms],
+    looks: &[FurtherSizes],
     attacks: &[Attack],
 ) -> Result<Pair> {
     let (source, target) = (source(&contender), contender.class);
@@ -302,12 +297,11 @@ fn pair(
         source,
         target,
         norm_l1: contender.norm(),
-        opacity: opacity(&contender),
         share: table.share(source, target),
         score: table.score(source, target),
         steps: contender.steps,
         gradient_samples: contender.gradient_samples,
-        further_looks: look.map_or(Vec::new(), |look| look.norms.clone()),
+        further_looks: look.map_or(Vec::new(), |look| look.sizes.clone()),
         inversion: contender.inversion,
         attack_success_rate,
     })

@@ -1,23 +1,23 @@
-//! From the norms of all pairs to a verdict.
+//! From the sizes of all pairs to a verdict.
 
 use ndarray::Array2;
 
 use crate::attack::Attack;
-use crate::detection::{Rule, Verdict, median};
+use crate::detection::{self, Rule, Verdict, lower_quartile};
 use crate::look::{self, Look, Method};
 use crate::median_polish::{Polished, median_polish};
 
 /// With fewer classes than this, rows and columns explain any table.
 pub const FEWEST_CLASSES: usize = 5;
 
-/// A pair with a [`Table::score`] below this is flagged, where the median of all looks at it is.
+/// A pair with a [`Table::score`] below this is flagged, where the geometric mean of all looks at it is.
 ///
-/// On fifteen clean models (MNIST and Fashion-MNIST, of the half of the zoo that is for this) under three seeds the lowest score was 0.49, those of two
-/// source-specific backdoors 0.46 at the most. Of a third it was 0.56 at the least.
-const BACKDOORED_BELOW: f64 = 0.45;
+/// Of 38 clean models (MNIST and Fashion-MNIST, of the half of the zoo that is for this) the lowest score was 0.35, and those of the others began at 0.41; this is
+/// in the middle. Of nine source-specific backdoors four were under it, at 0.25 at the most, and two just above it.
+const BACKDOORED_BELOW: f64 = 0.38;
 
 /// A pair with a score below this is looked at again.
-const SUSPICIOUS_BELOW: f64 = 0.5;
+const SUSPICIOUS_BELOW: f64 = 0.48;
 
 /// Of more pairs than this, natural likenesses reach further down: 1596 pairs of a clean model had scores from 0.27 on. There a pair must stand out from
 /// the lowest hundredth, too.
@@ -40,24 +40,24 @@ const WORTH_A_LOOK_FROM: f64 = 0.4;
 /// The most pairs that are looked at again, those with the lowest scores.
 const MOST_LOOKED_AT_AGAIN: usize = 6;
 
-/// The norms of the triggers that send images of each source (row) to each target (column), taken apart.
+/// The sizes of the triggers that send images of each source (row) to each target (column), taken apart.
 pub struct Table {
     polished: Polished,
     converged: usize,
     pairs: usize,
 }
 
-/// Further looks at one pair: its norm under further seeds; `None` for one that did not converge.
-pub struct FurtherNorms {
+/// Further looks at one pair: its size under further seeds; `None` for one that did not converge.
+pub struct FurtherSizes {
     /// Source and target.
     pub pair: (usize, usize),
-    /// The norm of the first look.
+    /// The size of the first look.
     pub first: f64,
     /// Those of the others.
-    pub norms: Vec<Option<f64>>,
+    pub sizes: Vec<Option<f64>>,
 }
 
-/// What the norms of the pairs come to.
+/// What the sizes of the pairs come to.
 pub struct PairDetection {
     /// What was found.
     pub attacks: Vec<Attack>,
@@ -66,14 +66,14 @@ pub struct PairDetection {
 }
 
 impl Table {
-    /// `norms` are L1 norms, `[source, target]`, `None` where there is no pair or it did not converge. `pairs` is how many there
-    /// are in all.
-    pub fn new(norms: &Array2<Option<f64>>, pairs: usize) -> Self {
-        let logarithms = norms.mapv(|norm| norm.map(|norm| norm.max(f64::MIN_POSITIVE).ln()));
-        Table { converged: norms.iter().flatten().count(), polished: median_polish(logarithms), pairs }
+    /// `sizes` are those of the triggers, `[source, target]`, in any unit, `None` where there is no pair or it did not converge. `pairs` is how many
+    /// there are in all.
+    pub fn new(sizes: &Array2<Option<f64>>, pairs: usize) -> Self {
+        let logarithms = sizes.mapv(|size| size.map(|size| size.max(f64::MIN_POSITIVE).ln()));
+        Table { converged: sizes.iter().flatten().count(), polished: median_polish(logarithms), pairs }
     }
 
-    /// The norm of a pair as a share of what its source and its target lead to expect.
+    /// The size of a pair as a share of what its source and its target lead to expect.
     pub fn share(&self, source: usize, target: usize) -> Option<f64> {
         self.polished.residuals[[source, target]].map(f64::exp)
     }
@@ -98,9 +98,10 @@ impl Table {
         (flagged.min(BACKDOORED_BELOW), suspicious.min(SUSPICIOUS_BELOW))
     }
 
-    /// The norm of `target`'s column as a share of the typical one.
+    /// The size of `target`'s column as a share of what is usual, the lower quartile of all columns.
     pub fn column(&self, target: usize) -> f64 {
-        self.polished.columns[target].exp()
+        let columns: Vec<Option<f64>> = self.polished.columns.iter().copied().map(Some).collect();
+        (self.polished.columns[target] - lower_quartile(&columns).unwrap_or(0.0)).exp()
     }
 
     /// The shift at which most sources have their nearest target, and the share of the sources that do.
@@ -162,7 +163,7 @@ impl Table {
 
     /// The verdict on all pairs of the classes called `names`. `further` holds the further looks at the pairs that
     /// [`suspicious`](Self::suspicious) names, in their order; columns are judged by the ratio rule `columns`.
-    pub fn judge(&self, names: &[String], columns: Rule, further: &[FurtherNorms]) -> PairDetection {
+    pub fn judge(&self, names: &[String], columns: Rule, further: &[FurtherSizes]) -> PairDetection {
         if !self.is_complete() {
             return PairDetection { attacks: Vec::new(), looks: vec![self.incomplete()] };
         }
@@ -180,10 +181,10 @@ impl Table {
             attacks.extend(self.is_shifted().map(|shift| Attack::AllToAll { shift }));
             looks.push(look);
         }
-        for norms in further {
-            let look = self.look_at_pair(norms, names, columns);
+        for sizes in further {
+            let look = self.look_at_pair(sizes, names, columns);
             if look.verdict == Verdict::Backdoored {
-                attacks.push(Attack::SourceSpecific { source: norms.pair.0, target: norms.pair.1 });
+                attacks.push(Attack::SourceSpecific { source: sizes.pair.0, target: sizes.pair.1 });
             }
             looks.push(look);
         }
@@ -208,18 +209,15 @@ impl Table {
     }
 
     fn look_at_column(&self, target: usize, names: &[String], rule: Rule) -> Option<Look> {
-        let Rule::Ratio { backdoored_below, suspicious_below } = rule else { return None };
+        let Rule::Ratio { backdoored_below, .. } = rule else { return None };
         let share = self.column(target);
-        if share >= suspicious_below {
-            return None;
-        }
-        let (verdict, conclusion) = if share < backdoored_below {
-            (Verdict::Backdoored, format!("under the bound of {backdoored_below:.2}"))
-        } else {
-            (Verdict::Inconclusive, "undecided (--mode targets looks closer)".to_owned())
+        let (verdict, conclusion) = match detection::decide(share, backdoored_below) {
+            Verdict::Clean => return None,
+            Verdict::Backdoored => (Verdict::Backdoored, format!("under the bound of {backdoored_below:.2}")),
+            Verdict::Inconclusive => (Verdict::Inconclusive, "undecided (--mode targets looks closer)".to_owned()),
         };
         let words = format!(
-            "images of every single class go to class {} by triggers of {share:.2} times the usual norm: {conclusion}",
+            "images of every single class go to class {} by triggers of {share:.2} times the usual size: {conclusion}",
             names[target]
         );
         Some(Look { target: Some(target), words, ..look(Method::Column, verdict, Some(share)) })
@@ -239,30 +237,27 @@ impl Table {
         Some(Look { words, ..look(Method::Shift, verdict, Some(share)) })
     }
 
-    fn look_at_pair(&self, norms: &FurtherNorms, names: &[String], columns: Rule) -> Look {
-        let (source, target) = norms.pair;
+    fn look_at_pair(&self, sizes: &FurtherSizes, names: &[String], columns: Rule) -> Look {
+        let (source, target) = sizes.pair;
         let bounds = self.bounds();
         let first = self.score(source, target).unwrap_or(f64::INFINITY);
-        let score = |norm: &Option<f64>| norm.map(|norm| first * norm / norms.first);
-        let further: Vec<Option<f64>> = norms.norms.iter().map(score).collect();
-        let mut all: Vec<f64> = further.iter().map(|score| score.unwrap_or(f64::INFINITY)).collect();
-        let none_suspicious = all.iter().all(|&score| score >= bounds.1);
-        all.push(first);
+        let score = |size: &Option<f64>| size.map(|size| first * size / sizes.first);
+        let further: Vec<Option<f64>> = sizes.sizes.iter().map(score).collect();
+        let mean = look::mean_of(first, &further);
         // Where all others are sent to the source by a trigger, the way back says nothing of how alike the two are.
         let comparable = self.column(source) >= suspicious_below(columns);
-        let (verdict, conclusion) = if none_suspicious {
-            (Verdict::Clean, "not flagged")
-        } else if comparable && median(&all).is_some_and(|score| score < bounds.0) {
-            (Verdict::Backdoored, "flagged")
-        } else {
-            (Verdict::Inconclusive, "undecided")
+        let (verdict, conclusion) = match detection::decide(mean, bounds.0) {
+            Verdict::Clean => (Verdict::Clean, "not flagged"),
+            Verdict::Backdoored if comparable => (Verdict::Backdoored, "flagged"),
+            Verdict::Backdoored | Verdict::Inconclusive => (Verdict::Inconclusive, "undecided"),
         };
         let words = format!(
-            "images of class {} go to class {} by a trigger of {first:.2} times the norm that the two classes lead to expect, further seeds give {}: \
-             {conclusion}",
+            "images of class {} go to class {} by a trigger of {first:.2} times the size that the two classes lead to expect, further seeds give {}, \
+             on average {mean:.2}, where the bound is {:.2}: {conclusion}",
             names[source],
             names[target],
-            look::listed(&further)
+            look::listed(&further),
+            bounds.0
         );
         Look { source: Some(source), target: Some(target), further, words, ..look(Method::Pair, verdict, Some(first)) }
     }
@@ -275,7 +270,7 @@ impl Table {
         };
         let (_, suspicious_below) = self.bounds();
         let words = format!(
-            "no pair of classes stands out (the lowest, {} to {}, has {score:.2} times the norm that the two lead to expect, not under {suspicious_below:.2}), \
+            "no pair of classes stands out (the lowest, {} to {}, has {score:.2} times the size that the two lead to expect, not under {suspicious_below:.2}), \
              no target does, and no shift",
             names[source], names[target]
         );
@@ -302,24 +297,24 @@ mod tests {
 
     const N: usize = 10;
 
-    /// Norms about 60, by row, column and a little of their own.
+    /// Sizes about 60, by row, column and a little of their own.
     fn natural() -> Array2<Option<f64>> {
         let effect = |i: usize, step: usize| 0.25 * ((i * step % N) as f64 / N as f64 - 0.45);
         let own = |i: usize, j: usize| 0.05 * ((i * i * 3 + j * j * 5 + i * j * 7) % 11) as f64 - 0.25;
         Array2::from_shape_fn((N, N), |(i, j)| (i != j).then(|| 60.0 * (effect(i, 3) + effect(j, 7) + own(i, j)).exp()))
     }
 
-    fn shrink(norms: &mut Array2<Option<f64>>, pair: (usize, usize), share: f64) {
-        norms[pair] = norms[pair].map(|norm| share * norm);
+    fn shrink(sizes: &mut Array2<Option<f64>>, pair: (usize, usize), share: f64) {
+        sizes[pair] = sizes[pair].map(|norm| share * norm);
     }
 
-    fn judged(norms: &Array2<Option<f64>>, further: f64) -> PairDetection {
-        let table = Table::new(norms, N * (N - 1));
+    fn judged(sizes: &Array2<Option<f64>>, further: f64) -> PairDetection {
+        let table = Table::new(sizes, N * (N - 1));
         let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
-        let looks: Vec<FurtherNorms> = (table.suspicious().into_iter())
+        let looks: Vec<FurtherSizes> = (table.suspicious().into_iter())
             .map(|pair| {
-                let first = norms[pair].unwrap();
-                FurtherNorms { pair, first, norms: vec![Some(first * further); 2] }
+                let first = sizes[pair].unwrap();
+                FurtherSizes { pair, first, sizes: vec![Some(first * further); 2] }
             })
             .collect();
         table.judge(&names, Rule::ratio(Norm::L2), &looks)
@@ -334,58 +329,60 @@ mod tests {
 
     #[test]
     fn a_cell_is_a_source_specific_attack_if_further_seeds_confirm_it() {
-        let mut norms = natural();
-        shrink(&mut norms, (4, 7), 0.2);
-        let found = judged(&norms, 1.1);
+        let mut sizes = natural();
+        shrink(&mut sizes, (4, 7), 0.2);
+        let found = judged(&sizes, 1.1);
         assert_eq!(found.attacks, [Attack::SourceSpecific { source: 4, target: 7 }]);
         assert_eq!(found.looks.len(), 1);
         assert!(found.looks[0].words.contains("class 4 go to class 7"), "{}", found.looks[0].words);
-        assert_eq!(look::verdict(&judged(&norms, 5.0).looks), Verdict::Clean);
-        assert_eq!(look::verdict(&judged(&norms, 1.9).looks), Verdict::Inconclusive);
+        assert_eq!(look::verdict(&judged(&sizes, 5.0).looks), Verdict::Clean);
+        // What it takes to bring the mean of all three to the bound.
+        let to_the_bound = (BACKDOORED_BELOW / found.looks[0].figure.unwrap()).powf(1.5);
+        assert_eq!(look::verdict(&judged(&sizes, to_the_bound).looks), Verdict::Inconclusive);
     }
 
     #[test]
     fn classes_that_are_near_in_both_directions_are_alike_and_no_attack() {
-        let mut norms = natural();
-        shrink(&mut norms, (4, 7), 0.3);
-        shrink(&mut norms, (7, 4), 0.35);
-        assert_eq!(look::verdict(&judged(&norms, 1.0).looks), Verdict::Clean);
+        let mut sizes = natural();
+        shrink(&mut sizes, (4, 7), 0.3);
+        shrink(&mut sizes, (7, 4), 0.35);
+        assert_eq!(look::verdict(&judged(&sizes, 1.0).looks), Verdict::Clean);
     }
 
     /// Among two hundred pairs and more some are alike to any degree.
     #[test]
     fn of_many_pairs_one_must_stand_out_from_the_lowest() {
         const N: usize = 30;
-        let mut norms = Array2::from_shape_fn((N, N), |(i, j)| (i != j).then_some(60.0));
-        (0..10).for_each(|i| shrink(&mut norms, (i, 29 - 2 * i), 0.35));
+        let mut sizes = Array2::from_shape_fn((N, N), |(i, j)| (i != j).then_some(60.0));
+        (0..10).for_each(|i| shrink(&mut sizes, (i, 29 - 2 * i), 0.35));
         let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
-        let verdict = |norms: &Array2<Option<f64>>| {
-            let table = Table::new(norms, N * (N - 1));
-            let again = |pair| FurtherNorms { pair, first: norms[pair].unwrap(), norms: vec![norms[pair]; 2] };
-            let looks: Vec<FurtherNorms> = table.suspicious().into_iter().map(again).collect();
+        let verdict = |sizes: &Array2<Option<f64>>| {
+            let table = Table::new(sizes, N * (N - 1));
+            let again = |pair| FurtherSizes { pair, first: sizes[pair].unwrap(), sizes: vec![sizes[pair]; 2] };
+            let looks: Vec<FurtherSizes> = table.suspicious().into_iter().map(again).collect();
             look::verdict(&table.judge(&names, Rule::ratio(Norm::L2), &looks).looks)
         };
-        assert_eq!(verdict(&norms), Verdict::Clean);
-        shrink(&mut norms, (25, 3), 0.12);
-        assert_eq!(verdict(&norms), Verdict::Backdoored);
+        assert_eq!(verdict(&sizes), Verdict::Clean);
+        shrink(&mut sizes, (25, 3), 0.12);
+        assert_eq!(verdict(&sizes), Verdict::Backdoored);
     }
 
     #[test]
     fn a_column_is_an_attack_of_all_to_one() {
-        let mut norms = natural();
-        (0..N).for_each(|source| shrink(&mut norms, (source, 3), 0.15));
-        assert_eq!(judged(&norms, 1.0).attacks, [Attack::AllToOne { target: 3 }]);
+        let mut sizes = natural();
+        (0..N).for_each(|source| shrink(&mut sizes, (source, 3), 0.15));
+        assert_eq!(judged(&sizes, 1.0).attacks, [Attack::AllToOne { target: 3 }]);
     }
 
     #[test]
     fn a_shifted_diagonal_is_an_attack_of_all_to_all_even_with_gaps() {
-        let mut norms = natural();
-        (0..7).for_each(|source| shrink(&mut norms, (source, (source + 2) % N), 0.35));
-        let found = judged(&norms, 1.0);
+        let mut sizes = natural();
+        (0..7).for_each(|source| shrink(&mut sizes, (source, (source + 2) % N), 0.35));
+        let found = judged(&sizes, 1.0);
         assert_eq!(found.attacks, [Attack::AllToAll { shift: 2 }], "{}", look::reason(&found.looks));
-        shrink(&mut norms, (9, 4), 0.1);
+        shrink(&mut sizes, (9, 4), 0.1);
         assert_eq!(
-            judged(&norms, 1.0).attacks,
+            judged(&sizes, 1.0).attacks,
             [Attack::SourceSpecific { source: 9, target: 4 }, Attack::AllToAll { shift: 2 }]
         );
     }
@@ -397,9 +394,9 @@ mod tests {
         let found = few.judge(&names, Rule::ratio(Norm::L2), &[]);
         assert_eq!(found.looks[0].verdict, Verdict::Inconclusive);
         assert!(found.looks[0].words.contains("4 classes are too few"), "{}", found.looks[0].words);
-        let mut norms = natural();
-        norms.slice_mut(ndarray::s![5.., ..]).fill(None);
-        let found = judged(&norms, 1.0);
+        let mut sizes = natural();
+        sizes.slice_mut(ndarray::s![5.., ..]).fill(None);
+        let found = judged(&sizes, 1.0);
         assert!(found.looks[0].words.contains("only 45 of 90 pairs"), "{}", found.looks[0].words);
     }
 }

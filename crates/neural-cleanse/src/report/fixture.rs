@@ -36,6 +36,7 @@ pub fn backdoored(classes: usize, target: usize, name: &str) -> ScanReport {
         "rule": {"name": "ratio", "backdoored_below": 0.45, "suspicious_below": 0.6},
         "median": 50.0,
         "mad": 4.0,
+        "usual_size": 50.0,
         "clean_accuracy": 0.9,
         "classes": (0..classes).map(class).collect::<Vec<_>>(),
         "pairs": null,

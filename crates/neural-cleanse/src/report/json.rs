@@ -10,7 +10,7 @@ use crate::calibration::Calibration;
 use crate::classifier::Classifier;
 use crate::detection::{Rule, Verdict};
 use crate::error::Result;
-use crate::inversion::Config;
+use crate::inversion::{Config, Inversion};
 use crate::look::Look;
 use crate::margin::MarginScan;
 use crate::mode::Mode;
@@ -48,13 +48,17 @@ pub struct ScanReport {
     pub calibration: Option<Calibration>,
     /// The bound beyond which a class is flagged under `rule`.
     pub threshold: f64,
-    /// How the norms were judged.
+    /// How sizes or norms were judged.
     pub rule: Rule,
     /// The median of the norms of the classes that converged. Where classes were dropped, their norms count as if they had
     /// shrunk as those about the median did; of more than 64 classes, a random sample stands for all.
     pub median: Option<f64>,
     /// Their median absolute deviation, times 1.4826.
     pub mad: Option<f64>,
+    /// What the ratios are ratios to: the lower quartile of the sizes (with norm `inf` the median of max|mask|). Classes without a trigger count as large; of a
+    /// class that was dropped the size is estimated.
+    #[serde(default)]
+    pub usual_size: Option<f64>,
     /// The share of the clean samples that are classified as labelled; null without labels.
     pub clean_accuracy: Option<f64>,
     /// One entry for each class whose trigger was searched for, in ascending order; none in the modes `pairs` and `margin`.
@@ -97,8 +101,14 @@ pub struct ClassReport {
     /// Σm²/Σm of the mask, its mean opacity weighed by itself: 1 for an opaque patch, little for a faint overlay; null where the class was dropped.
     #[serde(default)]
     pub opacity: Option<f64>,
-    /// The norm as a share of the median; of a trigger that is fainter than usual, times √(median opacity / opacity). Null where
-    /// the class was dropped or did not converge.
+    /// How many opaque pixels what matters of the trigger comes to: √(Σm · (Σm)²/Σm²) of the mask without its faintest pixels, as far as nine tenths of the
+    /// trigger's success are left; null where the class was dropped or did not converge.
+    #[serde(default)]
+    pub extent: Option<f64>,
+    /// √(Σ|mask| · extent), which is compared with `usual_size`; null where there is no extent.
+    #[serde(default)]
+    pub size: Option<f64>,
+    /// Size / `usual_size` (with norm `inf`, max|mask| / its median); null where the class was dropped or did not converge.
     pub ratio: Option<f64>,
     /// |norm − median| / (1.4826·MAD); null where the class was dropped or did not converge, or the MAD is 0.
     pub anomaly_index: Option<f64>,
@@ -127,7 +137,11 @@ pub struct PairReport {
     /// Σm²/Σm of the mask; null where the pair was dropped.
     #[serde(default)]
     pub opacity: Option<f64>,
-    /// The norm, larger where the trigger is fainter than usual and smaller where it is more opaque, as a share of what source and target lead to expect; null where there was none.
+    /// As that of a class; null where the pair was dropped or did not converge.
+    #[serde(default)]
+    pub extent: Option<f64>,
+    /// The size, √(Σ|mask| · extent), as a share of what source and target lead to expect; of a pair that was dropped, it is estimated from the norm. Null where
+    /// there was no trigger.
     pub share: Option<f64>,
     /// The share divided by that of the way back, where this is under 1. This is what is judged.
     pub score: Option<f64>,
@@ -238,6 +252,7 @@ impl ScanReport {
             rule: scan.rule,
             median: scan.statistics.median,
             mad: scan.statistics.mad,
+            usual_size: scan.statistics.usual_size,
             clean_accuracy: scan.clean_accuracy,
             classes: classes(scan, classifier),
             pairs: scan.pairs.as_ref().map(|scan| scan.pairs.iter().map(PairReport::new).collect()),
@@ -311,6 +326,10 @@ fn classes(scan: &Scan, classifier: &Classifier) -> Vec<ClassReport> {
     classes
 }
 
+fn pixels(inversion: &Inversion) -> Option<f64> {
+    Some(inversion.extent?.pixels())
+}
+
 impl PairReport {
     fn new(pair: &Pair) -> Self {
         PairReport {
@@ -318,7 +337,8 @@ impl PairReport {
             target: pair.target,
             attacked: pair.attack_success_rate.is_some(),
             norm_l1: pair.norm_l1,
-            opacity: pair.opacity,
+            opacity: pair.inversion.as_ref().map(|inversion| inversion.trigger.opacity()),
+            extent: pair.inversion.as_ref().and_then(pixels),
             share: pair.share,
             score: pair.score,
             steps: pair.steps,
@@ -352,6 +372,8 @@ impl ClassReport {
             norm_l1: Some(class.norm_l1),
             norm_inf: Some(class.inversion.trigger.norm_inf()),
             opacity: Some(class.inversion.trigger.opacity()),
+            extent: pixels(&class.inversion),
+            size: class.inversion.size(),
             ratio: class.ratio,
             anomaly_index: class.anomaly_index,
             attack_success_rate: Some(class.attack_success_rate),
@@ -370,6 +392,8 @@ impl ClassReport {
             norm_l1: class.norm_l1,
             norm_inf: None,
             opacity: None,
+            extent: None,
+            size: None,
             ratio: None,
             anomaly_index: None,
             attack_success_rate: None,

@@ -21,7 +21,7 @@ use crate::searches::Searches;
 use crate::trigger::Backdoor;
 
 pub use observer::Observer;
-use survey::{FURTHER_LOOKS, Finished, opacity, size, statistic};
+use survey::{FURTHER_LOOKS, Finished, norm_of, size, statistic};
 pub use survey::{Job, Survey};
 
 /// What to scan for.
@@ -70,7 +70,8 @@ pub struct ClassScan {
     pub norm_l1: f64,
     /// What the rule looks at: the L1 norm or, where the maximum norm was optimised, max|mask|.
     pub statistic: f64,
-    /// Statistic / median of the statistics, [weighed](Statistics::weighed) by opacity; `None` where the class did not converge.
+    /// The [size](Inversion::size) / the usual size ([`Statistics::usual_size`]) or, where the maximum norm was optimised, the statistic / its median; `None`
+    /// where the class did not converge.
     pub ratio: Option<f64>,
     /// The anomaly index; `None` where the class did not converge or the MAD is 0.
     pub anomaly_index: Option<f64>,
@@ -282,7 +283,7 @@ impl<'a> Plan<'a> {
         let (statistics, rule) = (survey.statistics(norm), options.rule());
         let suspects = survey.suspicious(&statistics, rule);
         let seen_again: Vec<Option<f64>> = further.iter().map(|inversion| statistic(norm, inversion)).collect();
-        let ratio = |inversion: &Inversion| statistics.ratio_of(statistic(norm, inversion)?, opacity(norm, inversion));
+        let ratio = |inversion: &Inversion| statistics.ratio_of(size(norm, inversion)?);
         let looks: Vec<FurtherLooks> = (suspects.iter().zip(further.chunks(FURTHER_LOOKS as usize)))
             .map(|(&position, looks)| FurtherLooks { position, ratios: looks.iter().map(ratio).collect() })
             .collect();
@@ -290,7 +291,7 @@ impl<'a> Plan<'a> {
         let classes: Vec<usize> = (0..survey.finished.len()).map(|i| survey.class(i)).collect();
         let names: Vec<String> = classes.iter().map(|&class| class_label(classifier, class)).collect();
         let detection = if survey.is_of_few() {
-            few_classes::judge(&shares_of_image(classifier, &survey.norms(norm), &seen_again), &names)
+            few_classes::judge(&shares_of_image(classifier, &survey, &further), &names)
         } else {
             detection::judge(&statistics, &names, rule, &looks)
         };
@@ -301,7 +302,7 @@ impl<'a> Plan<'a> {
             let looks = suspects.iter().position(|&suspect| suspect == i);
             scanned.push(ClassScan {
                 norm_l1: inversion.trigger.norm_l1(),
-                statistic: size(norm, &inversion.trigger),
+                statistic: norm_of(norm, &inversion.trigger),
                 ratio: statistics.standings[i].ratio,
                 anomaly_index: statistics.standings[i].anomaly_index,
                 attack_success_rate: unseen.attack_success_rate(
@@ -352,12 +353,12 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// For each class its statistic in the first look and in the further ones, as shares of the image's size.
-fn shares_of_image(classifier: &Classifier, first: &[Option<f64>], further: &[Option<f64>]) -> Vec<Vec<Option<f64>>> {
+/// For each class its extent in the first look and in the further ones, as shares of the image.
+fn shares_of_image(classifier: &Classifier, survey: &Survey, further: &[Inversion]) -> Vec<Vec<Option<f64>>> {
     let [_, height, width] = classifier.image_shape();
-    let share = |norm: &Option<f64>| norm.map(|norm| norm / (height * width) as f64);
-    let looks = first.iter().zip(further.chunks(FURTHER_LOOKS as usize));
-    looks.map(|(first, further)| std::iter::once(first).chain(further).map(share).collect()).collect()
+    let share = |inversion: &Inversion| Some(inversion.extent?.pixels() / (height * width) as f64);
+    let looks = survey.finished.iter().zip(further.chunks(FURTHER_LOOKS as usize));
+    looks.map(|(first, further)| std::iter::once(&first.inversion).chain(further).map(share).collect()).collect()
 }
 
 /// The samples to work on and those, if there are enough, to measure on.

@@ -28,8 +28,7 @@ pub struct Survey {
 
 struct Typical {
     norms: Vec<Option<f64>>,
-    /// Classes about the median.
-    references: Vec<usize>,
+    sizes: Vec<Option<f64>>,
 }
 
 pub(super) struct Finished {
@@ -44,10 +43,22 @@ impl Survey {
         Survey { finished: inversions.into_iter().map(finished).collect(), dropped: Vec::new(), typical: None }
     }
 
-    /// Of `contenders` after a race, in the order of the classes; `norms` stand for those of all, and the classes at the positions `references` for
-    /// what is typical.
-    pub(crate) fn of_race(contenders: Vec<Contender>, norms: Vec<Option<f64>>, references: &[usize]) -> Self {
-        let typical = Typical { norms, references: references.iter().map(|&i| contenders[i].class).collect() };
+    /// Of `contenders` after a race, in the order of the classes. Those at the positions `sample` stand for all, with `norms`; those at `references` tell
+    /// how much larger or smaller than its norm the size of a class is, that was dropped.
+    pub(crate) fn of_race(
+        contenders: Vec<Contender>,
+        sample: &[usize],
+        norms: Vec<Option<f64>>,
+        references: &[usize],
+    ) -> Self {
+        let finished = |i: usize| contenders[i].inversion.as_ref();
+        let per_norm = |&i: &usize| Some(finished(i)?.size()? / finished(i)?.trigger.norm_l1());
+        let per_norm = detection::median(&references.iter().filter_map(per_norm).collect::<Vec<_>>()).unwrap_or(1.0);
+        let size = |(&i, norm): (&usize, &Option<f64>)| match finished(i) {
+            Some(inversion) => inversion.size(),
+            None => norm.map(|norm| norm * per_norm),
+        };
+        let typical = Typical { sizes: sample.iter().zip(&norms).map(size).collect(), norms };
         let (mut finished, mut dropped) = (Vec::new(), Vec::new());
         for contender in contenders {
             let (norm_l1, gradient_samples) = (contender.norm(), contender.gradient_samples);
@@ -91,15 +102,15 @@ impl Survey {
 
     pub(super) fn statistics(&self, norm: Norm) -> Statistics {
         let norms = self.norms(norm);
-        let opacities: Vec<Option<f64>> = self.finished.iter().map(|class| opacity(norm, &class.inversion)).collect();
-        match &self.typical {
-            None => Statistics::of(&norms).weighed(&opacities, &opacities),
-            Some(Typical { norms: typical, references }) => {
-                let is_reference = |i: &usize| references.is_empty() || references.contains(&self.class(*i));
-                let of_references: Vec<_> = (0..opacities.len()).filter(is_reference).map(|i| opacities[i]).collect();
-                Statistics::among(&norms, typical).weighed(&opacities, &of_references)
-            }
+        let statistics = match &self.typical {
+            None => Statistics::of(&norms),
+            Some(typical) => Statistics::among(&norms, &typical.norms),
+        };
+        if norm == Norm::Inf {
+            return statistics;
         }
+        let sizes: Vec<Option<f64>> = self.finished.iter().map(|class| size(norm, &class.inversion)).collect();
+        statistics.with_sizes(&sizes, self.typical.as_ref().map_or(&sizes, |typical| &typical.sizes))
     }
 
     pub(super) fn gradient_samples(&self) -> u64 {
@@ -108,18 +119,19 @@ impl Survey {
     }
 }
 
-pub(super) fn size(norm: Norm, trigger: &Trigger) -> f64 {
+/// What the paper's rule looks at.
+pub(super) fn norm_of(norm: Norm, trigger: &Trigger) -> f64 {
     match norm {
         Norm::L1 | Norm::L2 => trigger.norm_l1(),
         Norm::Inf => trigger.norm_inf(),
     }
 }
 
-/// What a trigger's size is weighed by; nothing where it is the opacity itself that was made small.
-pub(super) fn opacity(norm: Norm, inversion: &Inversion) -> Option<f64> {
-    (inversion.converged && norm != Norm::Inf).then(|| inversion.trigger.opacity())
+pub(super) fn statistic(norm: Norm, inversion: &Inversion) -> Option<f64> {
+    inversion.converged.then(|| norm_of(norm, &inversion.trigger))
 }
 
-pub(super) fn statistic(norm: Norm, inversion: &Inversion) -> Option<f64> {
-    inversion.converged.then(|| size(norm, &inversion.trigger))
+/// What the ratio rule looks at; under the maximum norm, which makes triggers large and faint, that norm.
+pub(super) fn size(norm: Norm, inversion: &Inversion) -> Option<f64> {
+    if norm == Norm::Inf { statistic(norm, inversion) } else { inversion.size() }
 }

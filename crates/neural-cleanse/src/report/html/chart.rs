@@ -6,7 +6,7 @@ use crate::detection::Rule;
 use crate::inversion::{Norm, Step};
 use crate::report::{ClassReport, ClassState, ScanReport};
 
-/// The height of the chart of norms, in pixels. Its width is that of the page, so that horizontal measures are in percent.
+/// The height of the chart of sizes, in pixels. Its width is that of the page, so that horizontal measures are in percent.
 pub const HEIGHT: f64 = 240.0;
 
 /// The most labels that fit under the bars on a phone.
@@ -16,10 +16,12 @@ const MOST_LABELS: usize = 12;
 const MOST_POINTS: usize = 200;
 
 /// One bar a class, and the lines that tell small from large.
-pub struct NormChart {
+pub struct SizeChart {
     pub bars: Vec<Bar>,
     pub ticks: Vec<Tick>,
-    pub median: Option<Line>,
+    /// The usual size or, by the paper's rule, the median of the norms.
+    pub usual: Option<Line>,
+    /// Median ± MAD, by the paper's rule.
     pub band: Option<Band>,
     pub flagged_below: Option<Line>,
     pub suspicious_below: Option<Line>,
@@ -35,7 +37,7 @@ pub struct Bar {
     pub title: String,
     /// The class's number, if there is room for it.
     pub label: Option<usize>,
-    /// The norm in short, if there is room for it.
+    /// What is drawn in short, if there is room for it.
     pub value: Option<String>,
 }
 
@@ -55,20 +57,20 @@ pub struct Band {
     pub mad: f64,
 }
 
-impl NormChart {
+impl SizeChart {
     pub fn new(report: &ScanReport) -> Self {
-        let norms: Vec<f64> = report.classes.iter().map(|class| weighed_norm(report, class)).collect();
-        let converged = report.classes.iter().zip(&norms).filter(|(class, _)| class.converged);
-        let largest = converged.map(|(_, &norm)| norm).fold(0.0, f64::max);
-        let top = if largest > 0.0 { largest * 1.1 } else { norms.iter().copied().fold(1.0, f64::max) };
+        let sizes: Vec<f64> = report.classes.iter().map(|class| size(report, class)).collect();
+        let converged = report.classes.iter().zip(&sizes).filter(|(class, _)| class.converged);
+        let largest = converged.map(|(_, &size)| size).fold(0.0, f64::max);
+        let top = if largest > 0.0 { largest * 1.1 } else { sizes.iter().copied().fold(1.0, f64::max) };
         let y = |value: f64| HEIGHT * (1.0 - (value / top).clamp(0.0, 1.0));
         let line = |value: f64| (value > 0.0).then(|| Line { y: y(value), value });
 
-        let slot = 100.0 / norms.len().max(1) as f64;
-        let every = norms.len().div_ceil(MOST_LABELS).max(1);
-        let bars = report.classes.iter().zip(&norms).enumerate().map(|(i, (class, &norm))| {
+        let slot = 100.0 / sizes.len().max(1) as f64;
+        let every = sizes.len().div_ceil(MOST_LABELS).max(1);
+        let bars = report.classes.iter().zip(&sizes).enumerate().map(|(i, (class, &size))| {
             let flagged = report.flagged_classes.contains(&class.target_class);
-            let height = HEIGHT - y(norm);
+            let height = HEIGHT - y(size);
             Bar {
                 x: slot * (i as f64 + 0.14),
                 width: slot * 0.72,
@@ -81,23 +83,24 @@ impl NormChart {
                     (ClassState::Finished, true) => "usual",
                     (ClassState::Finished, false) => "unconverged",
                 },
-                title: format!("{}: {norm:.2}", class.label()),
+                title: format!("{}: {size:.2}", class.label()),
                 label: i.is_multiple_of(every).then_some(class.target_class),
-                value: (norms.len() <= MOST_LABELS).then(|| short(norm)),
+                value: (sizes.len() <= MOST_LABELS).then(|| short(size)),
             }
         });
-        NormChart {
+        let by_ratio = matches!(report.rule, Rule::Ratio { .. });
+        SizeChart {
             bars: bars.collect(),
             ticks: ticks(top).into_iter().map(|value| Tick { y: y(value), label: short(value) }).collect(),
-            median: report.median.and_then(line),
-            band: report.median.zip(report.mad).filter(|(_, mad)| *mad > 0.0).map(|(median, mad)| {
+            usual: if by_ratio { report.usual_size } else { report.median }.and_then(line),
+            band: report.median.zip(report.mad).filter(|(_, mad)| !by_ratio && *mad > 0.0).map(|(median, mad)| {
                 let (high, low) = (y(median + mad), y(median - mad));
                 Band { y: high, height: low - high, mad }
             }),
             flagged_below: flagged_below(report).and_then(line),
             suspicious_below: match report.rule {
                 Rule::Ratio { suspicious_below, .. } => {
-                    report.median.and_then(|median| line(median * suspicious_below))
+                    report.usual_size.and_then(|usual| line(usual * suspicious_below))
                 }
                 Rule::Mad { .. } => None,
             },
@@ -105,20 +108,20 @@ impl NormChart {
     }
 }
 
-/// What the rule compares with its bounds: the norm, larger where the trigger is faint.
-fn weighed_norm(report: &ScanReport, class: &ClassReport) -> f64 {
+/// What the rule compares with its bounds.
+fn size(report: &ScanReport, class: &ClassReport) -> f64 {
     let norm = if report.parameters.norm == Norm::Inf { class.norm_inf } else { class.norm_l1 };
-    let weighed = match report.rule {
-        Rule::Ratio { .. } => class.ratio.zip(report.median).map(|(ratio, median)| ratio * median),
+    let size = match report.rule {
+        Rule::Ratio { .. } => class.ratio.zip(report.usual_size).map(|(ratio, usual)| ratio * usual),
         Rule::Mad { .. } => None,
     };
-    weighed.or(norm).unwrap_or(0.0)
+    size.or(norm).unwrap_or(0.0)
 }
 
-/// The norm below which the rule flags a class.
+/// What the rule flags a class below.
 fn flagged_below(report: &ScanReport) -> Option<f64> {
     match report.rule {
-        Rule::Ratio { backdoored_below, .. } => Some(backdoored_below * report.median?),
+        Rule::Ratio { backdoored_below, .. } => Some(backdoored_below * report.usual_size?),
         Rule::Mad { threshold } => Some(report.median? - threshold * report.mad?),
     }
 }

@@ -6,7 +6,7 @@ use image::imageops;
 use ndarray::ArrayView3;
 use serde_json::Value;
 
-use super::chart::{Curve, NormChart, curves};
+use super::chart::{Curve, SizeChart, curves};
 use super::{BASE64, Frame, percent, write_page};
 use crate::detection::{Rule, Verdict};
 use crate::error::Result;
@@ -28,7 +28,7 @@ pub struct ScanPage<'a> {
     frame: Frame,
     report: &'a ScanReport,
     smallest: Option<&'a ClassReport>,
-    chart: NormChart,
+    chart: SizeChart,
     at_work: Vec<Card>,
     pictured: Vec<Card>,
     rows: Vec<Row>,
@@ -109,7 +109,7 @@ impl<'a> ScanPage<'a> {
             frame: Frame::new(),
             report,
             smallest: converged.min_by(|a, b| a.ratio.unwrap_or(1.0).total_cmp(&b.ratio.unwrap_or(1.0))),
-            chart: NormChart::new(report),
+            chart: SizeChart::new(report),
             rows: report.classes.iter().map(|class| Row::new(report, class, evidence)).collect(),
             at_work,
             pictured,
@@ -139,7 +139,7 @@ impl<'a> ScanPage<'a> {
         match self.report.rule {
             Rule::Ratio { backdoored_below, suspicious_below } => {
                 format!(
-                    "ratio to the median: flagged below {backdoored_below:.2}, suspicious below {suspicious_below:.2}"
+                    "ratio to the usual size: flagged below {backdoored_below:.2}, suspicious below {suspicious_below:.2}"
                 )
             }
             Rule::Mad { threshold } => format!("anomaly index: flagged above {threshold} below the median"),
@@ -173,9 +173,20 @@ impl<'a> ScanPage<'a> {
 
     /// What the chart's bars are.
     fn bars(&self) -> &'static str {
-        match self.report.parameters.norm {
-            Norm::Inf => "largest mask values",
-            Norm::L1 | Norm::L2 => "L1 norms of the masks, larger where the trigger is fainter than usual",
+        match (self.report.parameters.norm, self.report.rule) {
+            (Norm::Inf, _) => "largest mask values",
+            (_, Rule::Mad { .. }) => "L1 norms of the masks",
+            (_, Rule::Ratio { .. }) => {
+                "sizes of the triggers, in pixels, each between the L1 norm of its mask and the extent of the part that it needs"
+            }
+        }
+    }
+
+    /// What the chart's upper line is.
+    fn usual(&self) -> &'static str {
+        match (self.report.parameters.norm, self.report.rule) {
+            (Norm::L1 | Norm::L2, Rule::Ratio { .. }) => "usual size, the lower quartile:",
+            _ => "median",
         }
     }
 }
