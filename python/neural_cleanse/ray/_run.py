@@ -44,7 +44,7 @@ class Summary:
         return [_row(name, result) for name, result in self.results.items()]
 
     def __repr__(self) -> str:
-        cells = [("model", "verdict", "flagged", "÷ median", "reason")]
+        cells = [("model", "verdict", "flagged", "ratio", "reason")]
         for row in self.rows:
             flagged = " ".join(map(str, row["flagged_classes"])) or "–"
             ratio = "–" if row["ratio"] is None else f"{row['ratio']:.2f}"
