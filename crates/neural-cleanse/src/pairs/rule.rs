@@ -12,9 +12,12 @@ pub const FEWEST_CLASSES: usize = 5;
 
 /// A pair with a [`Table::score`] below this is flagged, where the geometric mean of all looks at it is.
 ///
-/// Of 38 clean models (MNIST and Fashion-MNIST, of the half of the zoo that is for this) the lowest score was 0.35, and those of the others began at 0.41; this is
-/// in the middle. Of nine source-specific backdoors four were under it, at 0.25 at the most, and two just above it.
-const BACKDOORED_BELOW: f64 = 0.38;
+/// Of nine source-specific backdoors (of the half of the zoo that is for this) four were under it, at 0.25 at the most.
+const BACKDOORED_BELOW: f64 = 0.28;
+
+/// From this score on a pair is let off; between the two it leaves the verdict inconclusive. Of 38 clean models the lowest score was 0.35, and those of the
+/// others began at 0.41.
+const CLEAN_FROM: f64 = 0.38;
 
 /// A pair with a score below this is looked at again.
 const SUSPICIOUS_BELOW: f64 = 0.48;
@@ -23,9 +26,9 @@ const SUSPICIOUS_BELOW: f64 = 0.48;
 /// the lowest hundredth, too.
 const MANY_PAIRS: usize = 200;
 
-/// The bounds for many pairs as shares of the score that a hundredth of them are under. No backdoored model of so many pairs was there to
+/// The bounds for many pairs (flagged, let off, looked at again) as shares of the score that a hundredth of them are under. No backdoored model of so many pairs was there to
 /// measure them on.
-const OF_THE_LOWEST_HUNDREDTH: [f64; 2] = [0.5, 0.6];
+const OF_THE_LOWEST_HUNDREDTH: [f64; 3] = [0.5, 0.55, 0.6];
 
 /// Where at least this share of the sources have their nearest target at one shift, the attack is all-to-all. On the fifteen clean models
 /// it was 0.4 at the most, on three such backdoors 0.8 at the least.
@@ -85,17 +88,17 @@ impl Table {
         self.share(source, target).map(|share| share / back.min(1.0))
     }
 
-    /// The scores under which a pair is flagged and looked at again.
-    fn bounds(&self) -> (f64, f64) {
+    /// The scores under which a pair is flagged, not let off, and looked at again.
+    fn bounds(&self) -> [f64; 3] {
+        let bounds = [BACKDOORED_BELOW, CLEAN_FROM, SUSPICIOUS_BELOW];
         if self.pairs <= MANY_PAIRS {
-            return (BACKDOORED_BELOW, SUSPICIOUS_BELOW);
+            return bounds;
         }
         let pairs = self.polished.residuals.indexed_iter();
         let mut scores: Vec<f64> = pairs.filter_map(|((source, target), _)| self.score(source, target)).collect();
         scores.sort_by(f64::total_cmp);
         let lowest_hundredth = scores.get(scores.len() / 100).copied().unwrap_or(f64::INFINITY);
-        let [flagged, suspicious] = OF_THE_LOWEST_HUNDREDTH.map(|share| share * lowest_hundredth);
-        (flagged.min(BACKDOORED_BELOW), suspicious.min(SUSPICIOUS_BELOW))
+        std::array::from_fn(|i| (OF_THE_LOWEST_HUNDREDTH[i] * lowest_hundredth).min(bounds[i]))
     }
 
     /// The size of `target`'s column as a share of what is usual, the lower quartile of all columns.
@@ -150,7 +153,7 @@ impl Table {
             return Vec::new();
         }
         let n = self.polished.rows.len();
-        let (_, suspicious_below) = self.bounds();
+        let [.., suspicious_below] = self.bounds();
         let shift = self.is_shifted();
         let on_shift = |(source, target): (usize, usize)| Some((target + n - source) % n) == shift;
         let scored = (self.polished.residuals.indexed_iter())
@@ -239,25 +242,26 @@ impl Table {
 
     fn look_at_pair(&self, sizes: &FurtherSizes, names: &[String], columns: Rule) -> Look {
         let (source, target) = sizes.pair;
-        let bounds = self.bounds();
+        let [backdoored_below, clean_from, _] = self.bounds();
         let first = self.score(source, target).unwrap_or(f64::INFINITY);
         let score = |size: &Option<f64>| size.map(|size| first * size / sizes.first);
         let further: Vec<Option<f64>> = sizes.sizes.iter().map(score).collect();
         let mean = look::mean_of(first, &further);
         // Where all others are sent to the source by a trigger, the way back says nothing of how alike the two are.
         let comparable = self.column(source) >= suspicious_below(columns);
-        let (verdict, conclusion) = match detection::decide(mean, bounds.0) {
-            Verdict::Clean => (Verdict::Clean, "not flagged"),
-            Verdict::Backdoored if comparable => (Verdict::Backdoored, "flagged"),
-            Verdict::Backdoored | Verdict::Inconclusive => (Verdict::Inconclusive, "undecided"),
+        let (verdict, conclusion) = if mean >= clean_from {
+            (Verdict::Clean, "not flagged")
+        } else if comparable && mean < backdoored_below {
+            (Verdict::Backdoored, "flagged")
+        } else {
+            (Verdict::Inconclusive, "undecided")
         };
         let words = format!(
             "images of class {} go to class {} by a trigger of {first:.2} times the size that the two classes lead to expect, further seeds give {}, \
-             on average {mean:.2}, where the bound is {:.2}: {conclusion}",
+             on average {mean:.2}, where the bounds are {backdoored_below:.2} and {clean_from:.2}: {conclusion}",
             names[source],
             names[target],
-            look::listed(&further),
-            bounds.0
+            look::listed(&further)
         );
         Look { source: Some(source), target: Some(target), further, words, ..look(Method::Pair, verdict, Some(first)) }
     }
@@ -268,7 +272,7 @@ impl Table {
         let Some((score, source, target)) = scored.min_by(|a, b| a.0.total_cmp(&b.0)) else {
             return self.incomplete();
         };
-        let (_, suspicious_below) = self.bounds();
+        let [.., suspicious_below] = self.bounds();
         let words = format!(
             "no pair of classes stands out (the lowest, {} to {}, has {score:.2} times the size that the two lead to expect, not under {suspicious_below:.2}), \
              no target does, and no shift",
@@ -336,9 +340,9 @@ mod tests {
         assert_eq!(found.looks.len(), 1);
         assert!(found.looks[0].words.contains("class 4 go to class 7"), "{}", found.looks[0].words);
         assert_eq!(look::verdict(&judged(&sizes, 5.0).looks), Verdict::Clean);
-        // What it takes to bring the mean of all three to the bound.
-        let to_the_bound = (BACKDOORED_BELOW / found.looks[0].figure.unwrap()).powf(1.5);
-        assert_eq!(look::verdict(&judged(&sizes, to_the_bound).looks), Verdict::Inconclusive);
+        // What it takes to bring the mean of all three between the bounds.
+        let between = (0.33 / found.looks[0].figure.unwrap()).powf(1.5);
+        assert_eq!(look::verdict(&judged(&sizes, between).looks), Verdict::Inconclusive);
     }
 
     #[test]
