@@ -23,7 +23,7 @@ pub struct Pair {
     pub target: usize,
     /// Σ|mask| of the smallest trigger; where the pair was dropped, that by then. `None` where there was none.
     pub norm_l1: Option<f64>,
-    /// The norm as a share of what source and target lead to expect, in the end; `None` where there was none.
+    /// The size as a share of what source and target lead to expect, in the end; `None` where there was none.
     pub share: Option<f64>,
     /// The share divided by that of the way back, where this is under 1.
     pub score: Option<f64>,
@@ -31,7 +31,7 @@ pub struct Pair {
     pub steps: usize,
     /// How many images went forward and backward, but for the further looks.
     pub gradient_samples: u64,
-    /// The norms of the further looks that a suspicious pair was given; `None` for one that did not converge.
+    /// The sizes of the further looks that a suspicious pair was given, as multiples of what is typical for norm 1; `None` for one that did not converge.
     pub further_looks: Vec<Option<f64>>,
     /// What the search came to; `None` where it was dropped because the pair does not stand out.
     pub inversion: Option<Inversion>,
@@ -45,7 +45,7 @@ pub struct Pair {
 pub struct PairScan {
     /// Every pair, by source and then by target.
     pub pairs: Vec<Pair>,
-    /// The norm of each target's column as a share of the typical one.
+    /// The size of each target's column as a share of the lower quartile of all.
     pub columns: Vec<f64>,
     /// What was found.
     pub attacks: Vec<Attack>,
