@@ -31,10 +31,10 @@ pub fn of_classes(report: &ScanReport) -> Table {
 /// How many pairs are shown.
 const PAIRS: usize = 10;
 
-/// The pairs with the lowest scores, one a line: source, target, norm, share of what is expected, score and further looks.
+/// The pairs with the lowest scores, one a line: source, target, norm, share of what is expected, likeness as a share of the usual, score and success rate.
 pub fn of_pairs(pairs: &[PairReport]) -> Table {
     let mut table = plain();
-    table.set_header(["source", "target", "L1 norm", "÷ expected", "÷ way back", "ASR", "steps", "state"]);
+    table.set_header(["source", "target", "L1 norm", "÷ expected", "likeness", "score", "ASR", "steps", "state"]);
     let mut lowest: Vec<&PairReport> = pairs.iter().filter(|pair| pair.score.is_some()).collect();
     lowest.sort_by(|a, b| a.score.unwrap_or(1.0).total_cmp(&b.score.unwrap_or(1.0)));
     for pair in lowest.into_iter().take(PAIRS) {
@@ -43,13 +43,14 @@ pub fn of_pairs(pairs: &[PairReport]) -> Table {
             pair.target.to_string(),
             number(pair.norm_l1),
             number(pair.share),
+            number(pair.likeness),
             number(pair.score),
             pair.attack_success_rate.map_or("–".to_owned(), |rate| format!("{rate:.3}")),
             pair.steps.to_string(),
             if pair.attacked { "FLAGGED" } else { "" }.to_owned(),
         ]);
     }
-    align_right(&mut table, 0..7);
+    align_right(&mut table, 0..8);
     table
 }
 

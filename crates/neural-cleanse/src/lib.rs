@@ -21,6 +21,7 @@ mod few_classes;
 mod files;
 mod interface;
 pub mod inversion;
+mod likeness;
 mod look;
 pub mod margin;
 mod median_polish;

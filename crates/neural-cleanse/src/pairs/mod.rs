@@ -3,16 +3,18 @@
 mod rule;
 
 use ndarray::Array2;
+use rayon::prelude::*;
 
 use crate::attack::Attack;
 use crate::detection::{Rule, Verdict, median};
 use crate::elimination::{self, expected_norms};
 use crate::error::Result;
 use crate::inversion::{Config, Inversion};
+use crate::likeness;
 use crate::look::{Look, Method};
 use crate::scan::{Observer, Plan, class_label};
 use crate::searches::{Contender, Searches};
-use rule::{FurtherSizes, Table};
+use rule::{Found, FurtherLooks, Table};
 
 /// One source and target.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,7 +27,11 @@ pub struct Pair {
     pub norm_l1: Option<f64>,
     /// The size as a share of what source and target lead to expect, in the end; `None` where there was none.
     pub share: Option<f64>,
-    /// The share divided by that of the way back, where this is under 1.
+    /// How much more like the images of the target the trigger makes those of the source, in raw pixel values, as a share of what is usual for this
+    /// model; `None` where there is no trigger, or pixels tell nothing.
+    pub likeness: Option<f64>,
+    /// What is judged: the share divided by that of the way back, where this is under 1, times the likeness (0.1 at the least) as a multiple of 0.5,
+    /// where there is one.
     pub score: Option<f64>,
     /// How many steps were taken.
     pub steps: usize,
@@ -103,7 +109,8 @@ pub(crate) fn scan(plan: &Plan<'_>, observer: &dyn Observer) -> Result<PairScan>
     let (norms, references) = search(plan, &mut contenders, &config, columns, observer)?;
     let typically = typical_size_per_norm(&contenders, &references);
     let sizes = sizes(norms, &contenders, typically);
-    let table = Table::new(&sizes, contenders.len());
+    let (likenesses, usually) = likenesses(plan, &contenders, &references)?;
+    let table = Table::new(&sizes, contenders.len()).with_likeness(likenesses);
     let suspicious = table.suspicious();
     let mut further: Vec<Contender> = (suspicious.iter())
         .flat_map(|&(source, target)| (1..=FURTHER_LOOKS).map(move |look| Contender::of_pair(source, target, look)))
@@ -112,13 +119,17 @@ pub(crate) fn scan(plan: &Plan<'_>, observer: &dyn Observer) -> Result<PairScan>
         let mut searches = Searches::new(classifier, &plan.working, &config, observer, further.len())?;
         searches.advance(further.iter_mut().collect(), config.steps)?;
     }
-    let looks: Vec<FurtherSizes> = (suspicious.iter().zip(further.chunks(FURTHER_LOOKS as usize)))
-        .map(|(&pair, looks)| FurtherSizes {
-            pair,
-            first: sizes[pair].unwrap_or(f64::INFINITY),
-            sizes: looks.iter().map(|look| Some(converged_norm(look)? * relative_size(look, typically))).collect(),
+    let found = |look: &Contender| -> Result<Option<Found>> {
+        let Some(norm) = converged_norm(look) else { return Ok(None) };
+        let likeness = likeness::relative(likeness_by(plan, look)?, usually);
+        Ok(Some(Found { size: norm * relative_size(look, typically), likeness }))
+    };
+    let looks: Vec<FurtherLooks> = (suspicious.iter().zip(further.chunks(FURTHER_LOOKS as usize)))
+        .map(|(&pair, looks)| {
+            let first = sizes[pair].unwrap_or(f64::INFINITY);
+            Ok(FurtherLooks { pair, first, found: looks.iter().map(found).collect::<Result<_>>()? })
         })
-        .collect();
+        .collect::<Result<_>>()?;
     let names: Vec<String> = (0..classifier.classes()).map(|class| class_label(classifier, class)).collect();
     let found = table.judge(&names, columns, &looks);
     let spent = |contenders: &[Contender]| contenders.iter().map(|contender| contender.gradient_samples).sum::<u64>();
@@ -166,7 +177,9 @@ fn search(
         }
     }
     searches.advance(in_the_race(contenders), config.steps)?;
-    let decisive = Table::new(&norms(contenders, &references, classes), contenders.len()).decisive(columns);
+    let (likenesses, _) = likenesses(plan, contenders, &references)?;
+    let table = Table::new(&norms(contenders, &references, classes), contenders.len()).with_likeness(likenesses);
+    let decisive = table.decisive(columns);
     let is_decisive = |contender: &Contender| decisive.contains(&(source(contender), contender.class));
     let mut taken_up: Vec<&mut Contender> =
         contenders.iter_mut().filter(|contender| contender.is_dropped() && is_decisive(contender)).collect();
@@ -202,6 +215,34 @@ fn size_per_norm(contender: &Contender) -> Option<f64> {
     let inversion = contender.inversion.as_ref()?;
     let norm = inversion.trigger.norm_l1();
     inversion.size().filter(|size| norm > 0.0 && *size > 0.0).map(|size| size / norm)
+}
+
+/// The [likeness](likeness::likeness) that the triggers of all pairs give, `[source, target]`, as a share of the usual, and what that is: the median of the
+/// pairs at `references` or, where none was dropped, of all.
+fn likenesses(
+    plan: &Plan<'_>,
+    contenders: &[Contender],
+    references: &[usize],
+) -> Result<(Array2<Option<f64>>, Option<f64>)> {
+    let measured: Vec<Option<f64>> =
+        contenders.par_iter().map(|contender| likeness_by(plan, contender)).collect::<Result<_>>()?;
+    let is_typical = |i: &usize| references.is_empty() || references.contains(i);
+    let of_typical: Vec<f64> = (0..measured.len()).filter(is_typical).filter_map(|i| measured[i]).collect();
+    let usual = median(&of_typical);
+    let classes = plan.classifier.classes();
+    let mut likenesses = Array2::from_elem((classes, classes), None);
+    for (contender, &likeness) in contenders.iter().zip(&measured) {
+        likenesses[[source(contender), contender.class]] = likeness::relative(likeness, usual);
+    }
+    Ok((likenesses, usual))
+}
+
+/// Of a search that was finished.
+fn likeness_by(plan: &Plan<'_>, contender: &Contender) -> Result<Option<f64>> {
+    match &contender.inversion {
+        Some(inversion) => likeness::likeness(&plan.working, &inversion.trigger, source(contender), contender.class),
+        None => Ok(None),
+    }
 }
 
 /// Whether pairs are dropped on the way: under the schedule that this was measured for.
@@ -281,7 +322,7 @@ fn pair(
     contender: Contender,
     plan: &Plan<'_>,
     table: &Table,
-    looks: &[FurtherSizes],
+    looks: &[FurtherLooks],
     attacks: &[Attack],
 ) -> Result<Pair> {
     let (source, target) = (source(&contender), contender.class);
@@ -298,10 +339,12 @@ fn pair(
         target,
         norm_l1: contender.norm(),
         share: table.share(source, target),
+        likeness: table.likeness(source, target),
         score: table.score(source, target),
         steps: contender.steps,
         gradient_samples: contender.gradient_samples,
-        further_looks: look.map_or(Vec::new(), |look| look.sizes.clone()),
+        further_looks: look
+            .map_or(Vec::new(), |look| look.found.iter().map(|found| found.map(|found| found.size)).collect()),
         inversion: contender.inversion,
         attack_success_rate,
     })

@@ -12,15 +12,23 @@ pub const FEWEST_CLASSES: usize = 5;
 
 /// A pair with a [`Table::score`] below this is flagged, where the geometric mean of all looks at it is.
 ///
-/// Of nine source-specific backdoors (of the half of the zoo that is for this) four were under it, at 0.25 at the most.
-const BACKDOORED_BELOW: f64 = 0.28;
+/// Of nine source-specific backdoors (of the half of the zoo that is for this) four were under it, at 0.09 at the most, and the fifth was at 0.23.
+const BACKDOORED_BELOW: f64 = 0.15;
 
-/// From this score on a pair is let off; between the two it leaves the verdict inconclusive. Of 38 clean models the lowest score was 0.35, and those of the
-/// others began at 0.41.
-const CLEAN_FROM: f64 = 0.38;
+/// From this score on a pair is let off; between the two it leaves the verdict inconclusive. Of 38 clean models the lowest scores were 0.27, 0.31 and 0.38.
+const CLEAN_FROM: f64 = 0.27;
 
 /// A pair with a score below this is looked at again.
-const SUSPICIOUS_BELOW: f64 = 0.48;
+const SUSPICIOUS_BELOW: f64 = 0.4;
+
+/// The likeness that a small trigger gives, as a share of the usual, where it neither speaks for a backdoor nor against it.
+const NEUTRAL_LIKENESS: f64 = 0.5;
+
+/// That a trigger makes no images alike says something of those alone whose size is less than this share of what is expected.
+const SMALL_BELOW: f64 = 0.6;
+
+/// What is below this share of the usual likeness counts as this much: it is measured on few images.
+const LEAST_LIKENESS: f64 = 0.1;
 
 /// Of more pairs than this, natural likenesses reach further down: 1596 pairs of a clean model had scores from 0.27 on. There a pair must stand out from
 /// the lowest hundredth, too.
@@ -30,8 +38,8 @@ const MANY_PAIRS: usize = 200;
 /// measure them on.
 const OF_THE_LOWEST_HUNDREDTH: [f64; 3] = [0.5, 0.55, 0.6];
 
-/// Where at least this share of the sources have their nearest target at one shift, the attack is all-to-all. On the fifteen clean models
-/// it was 0.4 at the most, on three such backdoors 0.8 at the least.
+/// Where at least this share of the sources have their lowest score at one shift, the attack is all-to-all. On the 38 clean models it was 0.4 at the most, on
+/// five of six such backdoors 0.8 at the least.
 const SHIFTED_FROM: f64 = 0.6;
 
 /// From this share on the figures allow no conclusion.
@@ -46,18 +54,29 @@ const MOST_LOOKED_AT_AGAIN: usize = 6;
 /// The sizes of the triggers that send images of each source (row) to each target (column), taken apart.
 pub struct Table {
     polished: Polished,
+    /// [Likeness](crate::likeness) as a share of the usual.
+    likeness: Array2<Option<f64>>,
     converged: usize,
     pairs: usize,
 }
 
-/// Further looks at one pair: its size under further seeds; `None` for one that did not converge.
-pub struct FurtherSizes {
+/// A trigger for a pair, under one seed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Found {
+    /// The size, in the unit of the [`Table`].
+    pub size: f64,
+    /// The [likeness](crate::likeness) as a share of the usual, where it can be measured.
+    pub likeness: Option<f64>,
+}
+
+/// Further looks at one pair.
+pub struct FurtherLooks {
     /// Source and target.
     pub pair: (usize, usize),
     /// The size of the first look.
     pub first: f64,
-    /// Those of the others.
-    pub sizes: Vec<Option<f64>>,
+    /// What further seeds found; `None` for one that did not converge.
+    pub found: Vec<Option<Found>>,
 }
 
 /// What the sizes of the pairs come to.
@@ -73,7 +92,13 @@ impl Table {
     /// there are in all.
     pub fn new(sizes: &Array2<Option<f64>>, pairs: usize) -> Self {
         let logarithms = sizes.mapv(|size| size.map(|size| size.max(f64::MIN_POSITIVE).ln()));
-        Table { converged: sizes.iter().flatten().count(), polished: median_polish(logarithms), pairs }
+        let likeness = Array2::from_elem(sizes.dim(), None);
+        Table { converged: sizes.iter().flatten().count(), polished: median_polish(logarithms), likeness, pairs }
+    }
+
+    /// The same with the likeness that each trigger gives, `[source, target]`, as a share of the usual; `None` where it is not known.
+    pub fn with_likeness(self, likeness: Array2<Option<f64>>) -> Self {
+        Table { likeness, ..self }
     }
 
     /// The size of a pair as a share of what its source and its target lead to expect.
@@ -81,11 +106,21 @@ impl Table {
         self.polished.residuals[[source, target]].map(f64::exp)
     }
 
+    /// What the trigger of a pair does to how alike the images are, as a share of what is usual.
+    pub fn likeness(&self, source: usize, target: usize) -> Option<f64> {
+        self.likeness[[source, target]]
+    }
+
     /// The [`share`](Self::share) of a pair divided by that of the way back, if this is under 1: two classes that are alike are near to
     /// each other in both directions, and a trigger leads in one.
-    pub fn score(&self, source: usize, target: usize) -> Option<f64> {
+    fn one_way(&self, source: usize, target: usize) -> Option<f64> {
         let back = self.share(target, source).unwrap_or(1.0);
         self.share(source, target).map(|share| share / back.min(1.0))
+    }
+
+    /// What a pair is judged by: how small its trigger is, beside the way back, and how little the trigger makes the images alike.
+    pub fn score(&self, source: usize, target: usize) -> Option<f64> {
+        self.one_way(source, target).map(|one_way| one_way * weight(one_way, self.likeness(source, target)))
     }
 
     /// The scores under which a pair is flagged, not let off, and looked at again.
@@ -107,15 +142,15 @@ impl Table {
         (self.polished.columns[target] - lower_quartile(&columns).unwrap_or(0.0)).exp()
     }
 
-    /// The shift at which most sources have their nearest target, and the share of the sources that do.
+    /// The shift at which most sources have the target with their lowest score, and the share of the sources that do.
     fn shift(&self) -> Option<(usize, f64)> {
         let n = self.polished.rows.len();
         let mut votes = vec![0_usize; n];
         let mut sources = 0_usize;
-        for (source, row) in self.polished.residuals.outer_iter().enumerate() {
-            let entries = row.iter().enumerate().filter_map(|(target, residual)| Some((target, (*residual)?)));
-            if let Some((nearest, _)) = entries.min_by(|a, b| a.1.total_cmp(&b.1)) {
-                votes[(nearest + n - source) % n] += 1;
+        for source in 0..n {
+            let scores = (0..n).filter_map(|target| Some((target, self.score(source, target)?)));
+            if let Some((lowest, _)) = scores.min_by(|a, b| a.1.total_cmp(&b.1)) {
+                votes[(lowest + n - source) % n] += 1;
                 sources += 1;
             }
         }
@@ -166,7 +201,7 @@ impl Table {
 
     /// The verdict on all pairs of the classes called `names`. `further` holds the further looks at the pairs that
     /// [`suspicious`](Self::suspicious) names, in their order; columns are judged by the ratio rule `columns`.
-    pub fn judge(&self, names: &[String], columns: Rule, further: &[FurtherSizes]) -> PairDetection {
+    pub fn judge(&self, names: &[String], columns: Rule, further: &[FurtherLooks]) -> PairDetection {
         if !self.is_complete() {
             return PairDetection { attacks: Vec::new(), looks: vec![self.incomplete()] };
         }
@@ -184,10 +219,10 @@ impl Table {
             attacks.extend(self.is_shifted().map(|shift| Attack::AllToAll { shift }));
             looks.push(look);
         }
-        for sizes in further {
-            let look = self.look_at_pair(sizes, names, columns);
+        for looks_at in further {
+            let look = self.look_at_pair(looks_at, names, columns);
             if look.verdict == Verdict::Backdoored {
-                attacks.push(Attack::SourceSpecific { source: sizes.pair.0, target: sizes.pair.1 });
+                attacks.push(Attack::SourceSpecific { source: looks_at.pair.0, target: looks_at.pair.1 });
             }
             looks.push(look);
         }
@@ -234,18 +269,23 @@ impl Table {
             (Verdict::Inconclusive, "undecided")
         };
         let words = format!(
-            "{:.0} % of the classes y have the class y + {shift} for the one that the smallest trigger sends their images to: {conclusion}",
+            "{:.0} % of the classes y have the class y + {shift} for the one that their images have the lowest score for: {conclusion}",
             100.0 * share
         );
         Some(Look { words, ..look(Method::Shift, verdict, Some(share)) })
     }
 
-    fn look_at_pair(&self, sizes: &FurtherSizes, names: &[String], columns: Rule) -> Look {
-        let (source, target) = sizes.pair;
+    fn look_at_pair(&self, looks: &FurtherLooks, names: &[String], columns: Rule) -> Look {
+        let (source, target) = looks.pair;
         let [backdoored_below, clean_from, _] = self.bounds();
+        let one_way = self.one_way(source, target).unwrap_or(f64::INFINITY);
         let first = self.score(source, target).unwrap_or(f64::INFINITY);
-        let score = |size: &Option<f64>| size.map(|size| first * size / sizes.first);
-        let further: Vec<Option<f64>> = sizes.sizes.iter().map(score).collect();
+        let score = |found: &Option<Found>| {
+            let Found { size, likeness } = (*found)?;
+            let one_way = one_way * size / looks.first;
+            Some(one_way * weight(one_way, likeness))
+        };
+        let further: Vec<Option<f64>> = looks.found.iter().map(score).collect();
         let mean = look::mean_of(first, &further);
         // Where all others are sent to the source by a trigger, the way back says nothing of how alike the two are.
         let comparable = self.column(source) >= suspicious_below(columns);
@@ -257,13 +297,24 @@ impl Table {
             (Verdict::Inconclusive, "undecided")
         };
         let words = format!(
-            "images of class {} go to class {} by a trigger of {first:.2} times the size that the two classes lead to expect, further seeds give {}, \
-             on average {mean:.2}, where the bounds are {backdoored_below:.2} and {clean_from:.2}: {conclusion}",
+            "images of class {} go to class {} by a trigger of {}: a score of {first:.2}, further seeds give {}, on average {mean:.2}, where the bounds \
+             are {backdoored_below:.2} and {clean_from:.2}: {conclusion}",
             names[source],
             names[target],
+            self.in_words(source, target),
             look::listed(&further)
         );
         Look { source: Some(source), target: Some(target), further, words, ..look(Method::Pair, verdict, Some(first)) }
+    }
+
+    /// How small the trigger of a pair is, and how much it makes the images alike.
+    fn in_words(&self, source: usize, target: usize) -> String {
+        let one_way = self.one_way(source, target).unwrap_or(f64::NAN);
+        let size = format!("{one_way:.2} times the size that the two lead to expect");
+        match self.likeness(source, target) {
+            Some(likeness) => format!("{size}, which makes the images {likeness:.2} times as alike as is usual"),
+            None => size,
+        }
     }
 
     fn nothing(&self, names: &[String]) -> Look {
@@ -274,9 +325,11 @@ impl Table {
         };
         let [.., suspicious_below] = self.bounds();
         let words = format!(
-            "no pair of classes stands out (the lowest, {} to {}, has {score:.2} times the size that the two lead to expect, not under {suspicious_below:.2}), \
+            "no pair of classes stands out (the lowest score, of {} to {}, is {score:.2}, not under {suspicious_below:.2}, by a trigger of {}), \
              no target does, and no shift",
-            names[source], names[target]
+            names[source],
+            names[target],
+            self.in_words(source, target)
         );
         Look { source: Some(source), target: Some(target), words, ..look(Method::Pair, Verdict::Clean, Some(score)) }
     }
@@ -288,6 +341,12 @@ fn suspicious_below(columns: Rule) -> f64 {
         Rule::Ratio { suspicious_below, .. } => suspicious_below,
         Rule::Mad { .. } => 0.0,
     }
+}
+
+/// What a share is multiplied by, for the likeness that the trigger gives.
+fn weight(share: f64, likeness: Option<f64>) -> f64 {
+    let weight = likeness.map_or(1.0, |likeness| likeness.max(LEAST_LIKENESS) / NEUTRAL_LIKENESS);
+    if share < SMALL_BELOW { weight } else { weight.max(1.0) }
 }
 
 fn look(method: Method, verdict: Verdict, figure: Option<f64>) -> Look {
@@ -315,10 +374,10 @@ mod tests {
     fn judged(sizes: &Array2<Option<f64>>, further: f64) -> PairDetection {
         let table = Table::new(sizes, N * (N - 1));
         let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
-        let looks: Vec<FurtherSizes> = (table.suspicious().into_iter())
+        let looks: Vec<FurtherLooks> = (table.suspicious().into_iter())
             .map(|pair| {
                 let first = sizes[pair].unwrap();
-                FurtherSizes { pair, first, sizes: vec![Some(first * further); 2] }
+                FurtherLooks { pair, first, found: vec![Some(Found { size: first * further, likeness: None }); 2] }
             })
             .collect();
         table.judge(&names, Rule::ratio(Norm::L2), &looks)
@@ -334,14 +393,14 @@ mod tests {
     #[test]
     fn a_cell_is_a_source_specific_attack_if_further_seeds_confirm_it() {
         let mut sizes = natural();
-        shrink(&mut sizes, (4, 7), 0.2);
+        shrink(&mut sizes, (4, 7), 0.1);
         let found = judged(&sizes, 1.1);
         assert_eq!(found.attacks, [Attack::SourceSpecific { source: 4, target: 7 }]);
         assert_eq!(found.looks.len(), 1);
         assert!(found.looks[0].words.contains("class 4 go to class 7"), "{}", found.looks[0].words);
         assert_eq!(look::verdict(&judged(&sizes, 5.0).looks), Verdict::Clean);
         // What it takes to bring the mean of all three between the bounds.
-        let between = (0.33 / found.looks[0].figure.unwrap()).powf(1.5);
+        let between = (0.2 / found.looks[0].figure.unwrap()).powf(1.5);
         assert_eq!(look::verdict(&judged(&sizes, between).looks), Verdict::Inconclusive);
     }
 
@@ -353,6 +412,26 @@ mod tests {
         assert_eq!(look::verdict(&judged(&sizes, 1.0).looks), Verdict::Clean);
     }
 
+    #[test]
+    fn a_trigger_that_makes_classes_alike_is_natural_and_one_that_does_not_is_foreign() {
+        let mut sizes = natural();
+        shrink(&mut sizes, (4, 7), 0.3);
+        let verdict = |share: f64| {
+            let mut likeness = Array2::from_elem((N, N), Some(1.0));
+            likeness[[4, 7]] = Some(share);
+            let table = Table::new(&sizes, N * (N - 1)).with_likeness(likeness);
+            let found = Found { size: sizes[(4, 7)].unwrap(), likeness: Some(share) };
+            let looks = |pair| FurtherLooks { pair, first: found.size, found: vec![Some(found); 2] };
+            let looks: Vec<FurtherLooks> = table.suspicious().into_iter().map(looks).collect();
+            let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
+            table.judge(&names, Rule::ratio(Norm::L2), &looks)
+        };
+        assert_eq!(look::verdict(&verdict(0.9).looks), Verdict::Clean);
+        let foreign = verdict(0.05);
+        assert_eq!(foreign.attacks, [Attack::SourceSpecific { source: 4, target: 7 }]);
+        assert!(foreign.looks[0].words.contains("0.05 times as alike as is usual"), "{}", foreign.looks[0].words);
+    }
+
     /// Among two hundred pairs and more some are alike to any degree.
     #[test]
     fn of_many_pairs_one_must_stand_out_from_the_lowest() {
@@ -362,8 +441,9 @@ mod tests {
         let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
         let verdict = |sizes: &Array2<Option<f64>>| {
             let table = Table::new(sizes, N * (N - 1));
-            let again = |pair| FurtherSizes { pair, first: sizes[pair].unwrap(), sizes: vec![sizes[pair]; 2] };
-            let looks: Vec<FurtherSizes> = table.suspicious().into_iter().map(again).collect();
+            let found = |pair| Found { size: sizes[pair].unwrap(), likeness: None };
+            let again = |pair| FurtherLooks { pair, first: found(pair).size, found: vec![Some(found(pair)); 2] };
+            let looks: Vec<FurtherLooks> = table.suspicious().into_iter().map(again).collect();
             look::verdict(&table.judge(&names, Rule::ratio(Norm::L2), &looks).looks)
         };
         assert_eq!(verdict(&sizes), Verdict::Clean);
@@ -389,6 +469,15 @@ mod tests {
             judged(&sizes, 1.0).attacks,
             [Attack::SourceSpecific { source: 9, target: 4 }, Attack::AllToAll { shift: 2 }]
         );
+    }
+
+    /// Zero and five, one and six and so on: natural likenesses in both directions.
+    #[test]
+    fn classes_that_are_alike_in_twos_are_no_shift() {
+        let mut sizes = natural();
+        (0..N).for_each(|source| shrink(&mut sizes, (source, (source + N / 2) % N), 0.5));
+        let found = judged(&sizes, 1.0);
+        assert_eq!((found.attacks.len(), look::verdict(&found.looks)), (0, Verdict::Clean));
     }
 
     #[test]

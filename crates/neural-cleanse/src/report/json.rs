@@ -143,7 +143,11 @@ pub struct PairReport {
     /// The size, √(Σ|mask| · extent), as a share of what source and target lead to expect; of a pair that was dropped, it is estimated from the norm. Null where
     /// there was no trigger.
     pub share: Option<f64>,
-    /// The share divided by that of the way back, where this is under 1. This is what is judged.
+    /// How much more like the images of the target the trigger makes those of the source, in raw pixel values, as a share of what is usual for this
+    /// model; null where there is no trigger, or pixels tell nothing.
+    pub likeness: Option<f64>,
+    /// What is judged: the share divided by that of the way back, where this is under 1, times the likeness (0.1 at the least) as a multiple of 0.5,
+    /// where there is one.
     pub score: Option<f64>,
     /// How many steps were taken.
     pub steps: usize,
@@ -340,6 +344,7 @@ impl PairReport {
             opacity: pair.inversion.as_ref().map(|inversion| inversion.trigger.opacity()),
             extent: pair.inversion.as_ref().and_then(pixels),
             share: pair.share,
+            likeness: pair.likeness,
             score: pair.score,
             steps: pair.steps,
             gradient_samples: pair.gradient_samples,
