@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(likeness(&rows(), &trigger, 2, 1).unwrap(), None);
         assert_eq!(relative(Some(0.1), None), None);
         assert_eq!(relative(Some(0.1), Some(0.001)), None);
-        assert_eq!(relative(Some(0.09), Some(0.19)), Some(0.5));
-        assert_eq!(relative(Some(0.01), Some(0.03)), Some(0.5));
+        assert!((relative(Some(0.09), Some(0.19)).unwrap() - 0.5).abs() < 1e-9);
+        assert!((relative(Some(0.01), Some(0.03)).unwrap() - 0.5).abs() < 1e-9);
     }
 }
