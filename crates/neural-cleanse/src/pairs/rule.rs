@@ -30,7 +30,7 @@ const SMALL_BELOW: f64 = 0.6;
 /// What is below this share of the usual likeness counts as this much: it is measured on few images.
 const LEAST_LIKENESS: f64 = 0.1;
 
-/// Of more pairs than this, natural likenesses reach further down: 1596 pairs of a clean model had scores from 0.27 on. There a pair must stand out from
+/// Of more pairs than this, natural triggers reach further down: 1218 pairs of a clean model had scores from 0.14 on. There a pair must stand out from
 /// the lowest hundredth, too.
 const MANY_PAIRS: usize = 200;
 
