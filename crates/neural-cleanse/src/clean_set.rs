@@ -48,6 +48,12 @@ impl CleanSet {
         }
     }
 
+    /// The images of `rows` or, where they are more than `most` (at least 1), so many at the most, evenly spread over all.
+    pub(crate) fn some_of(&self, rows: &[usize], most: usize) -> Array4<f32> {
+        let rows: Vec<usize> = rows.iter().copied().step_by(rows.len().div_ceil(most).max(1)).collect();
+        self.images.select(Axis(0), &rows)
+    }
+
     /// The images which are not of class `target`.
     pub fn images_outside(&self, target: usize) -> Array4<f32> {
         self.images.select(Axis(0), &self.rows_outside(target))

@@ -3,7 +3,6 @@
 //! A search ends with dust: hundreds of pixels of a few percent opacity each, which add up to much of the norm and to little of the effect. Without them the
 //! triggers of backdoors shrink to a few opaque pixels, and those of clean models, which live of small changes everywhere, do not.
 
-use ndarray::Axis;
 use serde::{Deserialize, Serialize};
 
 use crate::classifier::{Classifier, classes_of};
@@ -41,9 +40,7 @@ impl Extent {
         source: Option<usize>,
         target: usize,
     ) -> Result<Self> {
-        let rows = images.rows_to_send(source, target);
-        let rows: Vec<usize> = rows.iter().copied().step_by(rows.len().div_ceil(IMAGES).max(1)).collect();
-        let images = images.images.select(Axis(0), &rows);
+        let images = images.some_of(&images.rows_to_send(source, target), IMAGES);
         let successes = |trigger: &Trigger| -> Result<usize> {
             let predicted = classes_of(&classifier.predict(trigger.apply(images.view())?.view())?);
             Ok(predicted.into_iter().filter(|&class| class == target).count())

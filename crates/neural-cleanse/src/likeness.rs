@@ -3,7 +3,7 @@
 //! A natural trigger adds what the classes differ in: the bar that makes a seven of a one. Images with it are nearer to the clean ones of the target, in
 //! plain sight. The trigger of a backdoor is foreign to both classes, and changes nothing about which of them an image is nearer to.
 
-use ndarray::{Array4, ArrayView4, Axis};
+use ndarray::{Array4, ArrayView3, ArrayView4, Axis};
 
 use crate::clean_set::CleanSet;
 use crate::error::Result;
@@ -31,7 +31,7 @@ const NOISE: f64 = 0.01;
 /// # Errors
 /// If the trigger does not fit the images.
 pub(crate) fn likeness(images: &CleanSet, trigger: &Trigger, source: usize, target: usize) -> Result<Option<f64>> {
-    let [of_source, of_target] = [source, target].map(|class| some_of(images, class));
+    let [of_source, of_target] = [source, target].map(|class| images.some_of(&images.rows_of(class), IMAGES));
     if of_source.len_of(Axis(0)) < 2 || of_target.len_of(Axis(0)) < 2 {
         return Ok(None);
     }
@@ -49,18 +49,11 @@ pub(crate) fn relative(likeness: Option<f64>, usual: Option<f64>) -> Option<f64>
     likeness.map(|likeness| (likeness + NOISE) / (usual + NOISE))
 }
 
-/// Up to [`IMAGES`] images of `class`, evenly spread over all.
-fn some_of(images: &CleanSet, class: usize) -> Array4<f32> {
-    let rows = images.rows_of(class);
-    let rows: Vec<usize> = rows.iter().copied().step_by(rows.len().div_ceil(IMAGES).max(1)).collect();
-    images.images.select(Axis(0), &rows)
-}
-
 /// The mean over `images` of how far each is from `class`.
 fn distance(images: ArrayView4<'_, f32>, class: &Array4<f32>) -> f64 {
     let mut total = 0.0;
     for image in images.outer_iter() {
-        let squared = |other: ndarray::ArrayView3<'_, f32>| {
+        let squared = |other: ArrayView3<'_, f32>| {
             ndarray::Zip::from(image).and(other).fold(0.0_f32, |sum, a, b| sum + (a - b) * (a - b))
         };
         let mut distances: Vec<f32> = class.outer_iter().map(squared).collect();

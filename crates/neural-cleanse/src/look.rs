@@ -9,11 +9,11 @@ use crate::detection::Verdict;
 pub enum Method {
     /// At the size of a class's trigger (by the rule `mad`, at its norm), beside those of the others; of two to four classes, beside the image's size, too.
     Norm,
-    /// At the size of a trigger for the images of one class alone, beside what source and target lead to expect.
+    /// At a trigger for the images of one class alone: its size beside what source and target lead to expect, and how alike it makes the two.
     Pair,
     /// At the sizes of all triggers for one target, each for the images of one class alone.
     Column,
-    /// At which target is the nearest of each source.
+    /// At which target has the lowest score of each source.
     Shift,
     /// At the largest margin by which any input is of a class.
     Margin,
@@ -29,7 +29,7 @@ pub struct Look {
     /// The class that they are to be sent to; null where it is none in particular.
     pub target: Option<usize>,
     /// The figure that decides: for `norm` the ratio to the usual size (with the rule `mad` the anomaly index, of two to four classes the
-    /// extent as a share of the image), for `pair` and `column` the ratio to what is expected, for `shift` the share of the sources that agree, for `margin` the
+    /// extent as a share of the image), for `pair` the score, for `column` the ratio to what is usual, for `shift` the share of the sources that agree, for `margin` the
     /// p-value; null where there is none.
     pub figure: Option<f64>,
     /// The same under further seeds; null for a search that did not converge.

@@ -119,7 +119,7 @@ pub(crate) fn scan(plan: &Plan<'_>, observer: &dyn Observer) -> Result<PairScan>
         let mut searches = Searches::new(classifier, &plan.working, &config, observer, further.len())?;
         searches.advance(further.iter_mut().collect(), config.steps)?;
     }
-    let found = |look: &Contender| -> Result<Option<Found>> {
+    let found_by = |look: &Contender| -> Result<Option<Found>> {
         let Some(norm) = converged_norm(look) else { return Ok(None) };
         let likeness = likeness::relative(likeness_by(plan, look)?, usually);
         Ok(Some(Found { size: norm * relative_size(look, typically), likeness }))
@@ -127,7 +127,7 @@ pub(crate) fn scan(plan: &Plan<'_>, observer: &dyn Observer) -> Result<PairScan>
     let looks: Vec<FurtherLooks> = (suspicious.iter().zip(further.chunks(FURTHER_LOOKS as usize)))
         .map(|(&pair, looks)| {
             let first = sizes[pair].unwrap_or(f64::INFINITY);
-            Ok(FurtherLooks { pair, first, found: looks.iter().map(found).collect::<Result<_>>()? })
+            Ok(FurtherLooks { pair, first, found: looks.iter().map(found_by).collect::<Result<_>>()? })
         })
         .collect::<Result<_>>()?;
     let names: Vec<String> = (0..classifier.classes()).map(|class| class_label(classifier, class)).collect();
@@ -177,6 +177,9 @@ fn search(
         }
     }
     searches.advance(in_the_race(contenders), config.steps)?;
+    if !contenders.iter().any(Contender::is_dropped) {
+        return Ok((norms(contenders, &references, classes), references));
+    }
     let (likenesses, _) = likenesses(plan, contenders, &references)?;
     let table = Table::new(&norms(contenders, &references, classes), contenders.len()).with_likeness(likenesses);
     let decisive = table.decisive(columns);
@@ -192,8 +195,13 @@ fn search(
 
 /// What the size of a trigger is to its norm: the median of the pairs at `references` or, where none was dropped, of all.
 fn typical_size_per_norm(contenders: &[Contender], references: &[usize]) -> Option<f64> {
+    median_of_typical(contenders.iter().map(size_per_norm), references)
+}
+
+/// The median of the figures of the pairs at `references` or, where there are none, of all.
+fn median_of_typical(figures: impl Iterator<Item = Option<f64>>, references: &[usize]) -> Option<f64> {
     let is_typical = |i: &usize| references.is_empty() || references.contains(i);
-    let of_typical = (0..contenders.len()).filter(is_typical).filter_map(|i| size_per_norm(&contenders[i]));
+    let of_typical = figures.enumerate().filter_map(|(i, figure)| figure.filter(|_| is_typical(&i)));
     median(&of_typical.collect::<Vec<_>>())
 }
 
@@ -226,9 +234,7 @@ fn likenesses(
 ) -> Result<(Array2<Option<f64>>, Option<f64>)> {
     let measured: Vec<Option<f64>> =
         contenders.par_iter().map(|contender| likeness_by(plan, contender)).collect::<Result<_>>()?;
-    let is_typical = |i: &usize| references.is_empty() || references.contains(i);
-    let of_typical: Vec<f64> = (0..measured.len()).filter(is_typical).filter_map(|i| measured[i]).collect();
-    let usual = median(&of_typical);
+    let usual = median_of_typical(measured.iter().copied(), references);
     let classes = plan.classifier.classes();
     let mut likenesses = Array2::from_elem((classes, classes), None);
     for (contender, &likeness) in contenders.iter().zip(&measured) {

@@ -219,10 +219,10 @@ impl Table {
             attacks.extend(self.is_shifted().map(|shift| Attack::AllToAll { shift }));
             looks.push(look);
         }
-        for looks_at in further {
-            let look = self.look_at_pair(looks_at, names, columns);
+        for looks_of_pair in further {
+            let look = self.look_at_pair(looks_of_pair, names, columns);
             if look.verdict == Verdict::Backdoored {
-                attacks.push(Attack::SourceSpecific { source: looks_at.pair.0, target: looks_at.pair.1 });
+                attacks.push(Attack::SourceSpecific { source: looks_of_pair.pair.0, target: looks_of_pair.pair.1 });
             }
             looks.push(look);
         }
