@@ -37,6 +37,7 @@ RULES = {"as reported": verdict, "anomaly index over 2": paper}
 
 # Statistics of a whole model; the larger, the more suspicious.
 STATISTICS = {
+    "score": lambda report: -min((c["score"] for c in report["classes"] if c["score"] is not None), default=math.inf),
     "ratio to the usual size": lambda report: -min((c["ratio"] for c in report["classes"] if c["ratio"] is not None), default=math.inf),
     "ratio of norms to their median": lambda report: -min((c["norm_l1"] / report["median"] for c in report["classes"] if c["converged"] and report["median"]), default=math.inf),
     "anomaly index": lambda report: max((c["anomaly_index"] for c in small_norms(report)), default=0.0),
@@ -116,12 +117,12 @@ def agreement(runs):
 FEW_CLASSES = 4  # Models of no more classes are judged by another rule.
 
 
-def lowest_ratios(runs):
+def lowest_scores(runs):
     """What crates/neural-cleanse/src/calibration.rs compares a scan with."""
     for name, prefixes in {"CLEAN": ("none",), "PATCHED": PATCHES}.items():
         of_kind = [report for record, _, report in runs if record["attack"].startswith(prefixes) and record["classes"] > FEW_CLASSES]
-        ratios = sorted(report["ratio"] for report in of_kind if report["ratio"] is not None)
-        print(f"const {name}: [f64; {len(ratios)}] = [{', '.join(f'{ratio:.3f}' for ratio in ratios)}];")
+        scores = sorted(report["score"] for report in of_kind if report["score"] is not None)
+        print(f"const {name}: [f64; {len(scores)}] = [{', '.join(f'{score:.3f}' for score in scores)}];")
 
 
 def main():
@@ -130,7 +131,7 @@ def main():
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--half", choices=["scored", "development"], default="scored")
     parser.add_argument("--classes", choices=["few", "many"], help=f"only the models of up to {FEW_CLASSES} classes, or those of more")
-    parser.add_argument("--calibration", action="store_true", help="only the lowest ratio of each scan, for the program's own use")
+    parser.add_argument("--calibration", action="store_true", help="only the lowest score of each scan, for the program's own use")
     parser.add_argument("--list", action="store_true", help="each scan that came to something else than it should, too")
     arguments = parser.parse_args()
 
@@ -146,7 +147,7 @@ def main():
     if not runs:
         raise SystemExit(f"{arguments.results} has no scan of a model of the {arguments.half} half")
     if arguments.calibration:
-        return lowest_ratios(runs)
+        return lowest_scores(runs)
     seeds, models = len({seed for _, seed, _ in runs}), len({record["name"] for record, _, _ in runs})
     samples, seconds = (sum(report[key] for _, _, report in runs) / len(runs) for key in ("gradient_samples", "seconds"))
     print(f"The {arguments.half} half: {models} models, {len(runs)} scans, {seeds} to a model; {len(records) - len(taken)} attacks did not take.")

@@ -25,11 +25,15 @@ class ClassScan:
     """The geometric mean of L1 norm and extent, in pixels."""
     ratio: float | None
     """The size as a share of the usual size, the lower quartile of all classes."""
+    score: float | None
+    """What the ratio rule judges: of a class that was looked at again, the mean of the ratio and of what the further looks gave, and of others the ratio."""
     anomaly_index: float | None
     attack_success_rate: float
     steps: int
     further_looks: list[float | None]
-    """The norms that further looks at a suspicious class gave."""
+    """The norms that further looks at a suspicious class gave; None for one that did not converge."""
+    confined_looks: list[float | None]
+    """Those of looks that were confined to a third of each side of the image."""
     flagged: bool
     trigger: Trigger = field(repr=False)
 

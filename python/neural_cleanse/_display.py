@@ -111,8 +111,8 @@ def _draw_norms(axes: Any, scan: Scan) -> None:
 
     def height(c: ClassScan | DroppedClass) -> float:
         """Give what the rule compares with its bound."""
-        ratio = getattr(c, "ratio", None)
-        return ratio * usual if by_ratio and ratio is not None else getattr(c, statistic, None) or 0
+        score = getattr(c, "score", None)
+        return score * usual if by_ratio and score is not None else getattr(c, statistic, None) or 0
 
     axes.bar(positions, [height(c) for c in classes], color=colours)
     if usual is not None:
@@ -122,7 +122,7 @@ def _draw_norms(axes: Any, scan: Scan) -> None:
         axes.legend()
     if len(classes) <= 50:
         axes.set_xticks(positions, [c.name for c in classes], rotation=90 if len(classes) > 12 else 0)
-    label = "largest mask value" if statistic == "norm_inf" else "size in pixels" if by_ratio else "L1 norm of the mask"
+    label = "largest mask value" if statistic == "norm_inf" else "score × usual size, in pixels" if by_ratio else "L1 norm of the mask"
     axes.set(xlabel="class", ylabel=label)
     axes.set_title(f"{scan.report['model']['path']}: {scan.verdict}")
 

@@ -11,6 +11,8 @@ _Watch = Callable[..., object] | None
 TriggerArrays = tuple[NDArray[np.float32], NDArray[np.float32], tuple[float, float] | None]
 Backdoor = tuple[int, TriggerArrays]
 Scanned = tuple[str, list[tuple[int | None, int, TriggerArrays, bytes]], str]
+# Class, look, and the window that it is confined to: top, left, height, width.
+Job = tuple[int, int, list[int] | None]
 Inverted = tuple[int, TriggerArrays, bool, tuple[float, float] | None, str, int]
 
 class Classifier:
@@ -70,11 +72,11 @@ def invert(
     y: NDArray[np.int64] | None,
     *,
     request: dict[str, Any],
-    jobs: list[tuple[int, int]],
+    jobs: list[Job],
 ) -> list[Inverted]: ...
 def further_looks(
     classifier: Classifier, first: list[Inverted], *, request: dict[str, Any]
-) -> list[tuple[int, int]]: ...
+) -> list[Job]: ...
 def conclude(
     classifier: Classifier,
     x: NDArray[Any],

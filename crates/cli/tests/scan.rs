@@ -57,7 +57,9 @@ fn a_backdoored_model_is_found_with_its_target_and_trigger() {
     assert_eq!(report["engine"]["name"], "rten");
     let classes = report["classes"].as_array().unwrap();
     let spent: u64 = classes.iter().map(|class| class["gradient_samples"].as_u64().unwrap()).sum();
-    assert_eq!((report["gradient_samples"].as_u64(), classes.len()), (Some(spent), 10));
+    let looks = |class: &Value| ["further_looks", "confined_looks"].map(|looks| class[looks].as_array().unwrap().len());
+    let again: usize = classes.iter().flat_map(looks).sum();
+    assert_eq!((report["gradient_samples"].as_u64(), classes.len()), (Some(spent + 60 * 16 * again as u64), 10));
     assert!(spent <= 10 * 60 * 16, "{spent}");
     assert_eq!(report["model"]["input"], serde_json::json!([1, 28, 28]));
     assert_eq!(report["model"]["sha256"].as_str().unwrap().len(), 64);
@@ -169,18 +171,32 @@ fn a_clean_model_is_not_flagged() {
     assert!(report["anomaly_index"].is_number() && report["ratio"].is_number());
 }
 
-/// Two classes of this model have naturally small triggers: it is looked at again, and not flagged.
+/// Classes of this model have naturally small triggers: they are looked at again, and not flagged.
 #[test]
 fn a_clean_model_with_small_natural_triggers_is_not_flagged_either() {
     let folder = tempfile::tempdir().unwrap();
     let (status, report) = scan("resnet_clean", folder.path(), &[]);
     assert_eq!(report["flagged_classes"], serde_json::json!([]), "{}", report["reason"]);
     assert_ne!(status, 1);
-    let looks = |class: &Value| class["further_looks"].as_array().unwrap().len();
-    for class in report["classes"].as_array().unwrap() {
-        let suspicious = class["ratio"].as_f64().is_some_and(|ratio| (0.45..0.6).contains(&ratio));
-        assert_eq!(looks(class), if suspicious { 2 } else { 0 }, "{class}");
+    let looks = |class: &Value| ["further_looks", "confined_looks"].map(|looks| class[looks].as_array().unwrap().len());
+    let classes = report["classes"].as_array().unwrap();
+    for class in classes {
+        let suspicious = class["ratio"].as_f64().is_some_and(|ratio| ratio < 0.8);
+        assert_eq!(looks(class), if suspicious { [2, 2] } else { [0, 0] }, "{class}");
     }
+    assert!(classes.iter().any(|class| looks(class) == [2, 2]));
+}
+
+/// The patch fits into a window, in which there is less to find beside it.
+#[test]
+fn a_patch_is_smaller_where_the_search_is_confined() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, report) = scan("fmnist_badnets", folder.path(), &[]);
+    let class = &report["classes"].as_array().unwrap()[7];
+    let norms = |looks: &str| -> Vec<f64> { serde_json::from_value(class[looks].clone()).unwrap() };
+    let whole = [norms("further_looks"), vec![class["norm_l1"].as_f64().unwrap()]].concat();
+    assert!(norms("confined_looks").iter().all(|confined| whole.iter().all(|norm| confined < norm)), "{class}");
+    assert_eq!(report["score"], class["score"]);
 }
 
 #[test]

@@ -9,43 +9,43 @@ use crate::elimination;
 use crate::few_classes;
 use crate::inversion::{Config, Norm};
 
-/// The lowest ratio of each scan of a clean model, in the half of the zoo that set no bound. Printed by
+/// The lowest score of each scan of a clean model, in the half of the zoo that set no bound. Printed by
 /// `zoo/score.py --calibration`, as is [`PATCHED`].
 #[rustfmt::skip]
-const CLEAN: [f64; 117] = [0.273, 0.313, 0.331, 0.384, 0.407, 0.424, 0.425, 0.436, 0.436, 0.438, 0.459, 0.480, 0.483, 0.512, 0.527, 0.532, 0.551, 0.557, 0.559, 0.568, 0.570, 0.571, 0.572, 0.579, 0.582, 0.585, 0.599, 0.609, 0.611, 0.622, 0.629, 0.632, 0.639, 0.647, 0.662, 0.664, 0.665, 0.667, 0.672, 0.677, 0.679, 0.681, 0.683, 0.695, 0.698, 0.703, 0.704, 0.721, 0.725, 0.729, 0.731, 0.732, 0.733, 0.737, 0.739, 0.740, 0.742, 0.743, 0.746, 0.749, 0.756, 0.756, 0.764, 0.765, 0.767, 0.769, 0.769, 0.774, 0.782, 0.783, 0.792, 0.793, 0.793, 0.795, 0.804, 0.809, 0.812, 0.813, 0.813, 0.815, 0.820, 0.824, 0.825, 0.826, 0.831, 0.833, 0.837, 0.840, 0.846, 0.856, 0.862, 0.863, 0.865, 0.865, 0.866, 0.867, 0.867, 0.869, 0.869, 0.876, 0.887, 0.889, 0.891, 0.894, 0.897, 0.902, 0.904, 0.904, 0.905, 0.906, 0.912, 0.914, 0.920, 0.929, 0.941, 0.944, 0.956];
+const CLEAN: [f64; 195] = [0.328, 0.337, 0.340, 0.351, 0.357, 0.357, 0.365, 0.370, 0.371, 0.374, 0.376, 0.377, 0.382, 0.445, 0.455, 0.458, 0.465, 0.475, 0.492, 0.496, 0.502, 0.507, 0.508, 0.510, 0.520, 0.531, 0.534, 0.535, 0.537, 0.542, 0.547, 0.557, 0.561, 0.568, 0.569, 0.572, 0.576, 0.579, 0.587, 0.588, 0.593, 0.599, 0.602, 0.631, 0.632, 0.643, 0.643, 0.645, 0.646, 0.646, 0.649, 0.654, 0.662, 0.662, 0.667, 0.672, 0.673, 0.677, 0.678, 0.679, 0.680, 0.680, 0.683, 0.687, 0.691, 0.694, 0.700, 0.705, 0.705, 0.714, 0.718, 0.722, 0.727, 0.728, 0.728, 0.732, 0.737, 0.740, 0.744, 0.746, 0.747, 0.748, 0.748, 0.749, 0.751, 0.792, 0.795, 0.802, 0.802, 0.808, 0.810, 0.811, 0.811, 0.812, 0.812, 0.812, 0.812, 0.812, 0.817, 0.819, 0.819, 0.819, 0.819, 0.819, 0.820, 0.822, 0.823, 0.823, 0.824, 0.825, 0.826, 0.826, 0.826, 0.828, 0.832, 0.833, 0.834, 0.835, 0.836, 0.836, 0.836, 0.836, 0.838, 0.843, 0.844, 0.845, 0.845, 0.848, 0.851, 0.852, 0.852, 0.853, 0.854, 0.860, 0.861, 0.864, 0.865, 0.865, 0.866, 0.866, 0.867, 0.867, 0.868, 0.868, 0.869, 0.869, 0.870, 0.871, 0.873, 0.874, 0.875, 0.876, 0.876, 0.881, 0.881, 0.882, 0.884, 0.886, 0.886, 0.887, 0.888, 0.889, 0.891, 0.893, 0.894, 0.896, 0.896, 0.897, 0.900, 0.901, 0.905, 0.905, 0.905, 0.906, 0.907, 0.911, 0.911, 0.911, 0.912, 0.913, 0.920, 0.922, 0.928, 0.929, 0.939, 0.941, 0.944, 0.946, 0.946, 0.950, 0.951, 0.955, 0.965, 0.970, 0.972];
 
 /// The same of models with a backdoor that a patch leads to from all classes.
 #[rustfmt::skip]
-const PATCHED: [f64; 90] = [0.028, 0.029, 0.031, 0.040, 0.043, 0.044, 0.044, 0.046, 0.051, 0.051, 0.058, 0.059, 0.060, 0.063, 0.063, 0.066, 0.067, 0.071, 0.072, 0.073, 0.074, 0.074, 0.075, 0.075, 0.077, 0.077, 0.077, 0.079, 0.080, 0.081, 0.083, 0.085, 0.085, 0.086, 0.086, 0.089, 0.090, 0.090, 0.093, 0.095, 0.098, 0.107, 0.115, 0.115, 0.117, 0.120, 0.122, 0.128, 0.129, 0.130, 0.130, 0.136, 0.136, 0.142, 0.156, 0.157, 0.161, 0.182, 0.183, 0.197, 0.199, 0.201, 0.203, 0.204, 0.213, 0.216, 0.222, 0.241, 0.248, 0.248, 0.267, 0.276, 0.276, 0.278, 0.288, 0.292, 0.314, 0.330, 0.356, 0.367, 0.379, 0.397, 0.405, 0.411, 0.435, 0.438, 0.454, 0.456, 0.464, 0.665];
+const PATCHED: [f64; 150] = [0.022, 0.024, 0.024, 0.025, 0.030, 0.034, 0.035, 0.037, 0.038, 0.041, 0.041, 0.043, 0.043, 0.044, 0.045, 0.046, 0.046, 0.047, 0.047, 0.047, 0.050, 0.051, 0.053, 0.053, 0.056, 0.057, 0.057, 0.059, 0.059, 0.061, 0.062, 0.063, 0.065, 0.066, 0.066, 0.066, 0.067, 0.068, 0.068, 0.068, 0.068, 0.068, 0.069, 0.069, 0.069, 0.069, 0.070, 0.073, 0.074, 0.074, 0.075, 0.075, 0.077, 0.077, 0.078, 0.078, 0.079, 0.079, 0.079, 0.080, 0.081, 0.081, 0.082, 0.083, 0.084, 0.084, 0.084, 0.084, 0.086, 0.087, 0.088, 0.088, 0.088, 0.089, 0.090, 0.094, 0.095, 0.096, 0.096, 0.097, 0.097, 0.099, 0.102, 0.103, 0.104, 0.107, 0.111, 0.114, 0.118, 0.119, 0.122, 0.124, 0.125, 0.132, 0.132, 0.133, 0.135, 0.136, 0.139, 0.143, 0.143, 0.148, 0.152, 0.155, 0.155, 0.158, 0.165, 0.165, 0.180, 0.180, 0.183, 0.188, 0.194, 0.195, 0.197, 0.198, 0.210, 0.211, 0.228, 0.233, 0.233, 0.241, 0.245, 0.254, 0.256, 0.259, 0.259, 0.260, 0.261, 0.262, 0.267, 0.279, 0.280, 0.280, 0.310, 0.314, 0.317, 0.328, 0.345, 0.352, 0.355, 0.374, 0.383, 0.421, 0.433, 0.443, 0.449, 0.473, 0.474, 0.784];
 
-/// How many of the zoo's scans came to a ratio as low as that of a scan. The shares are what the figure is worth: how often it is a false alarm,
+/// How many of the zoo's scans came to a score as low as that of a scan. The shares are what the figure is worth: how often it is a false alarm,
 /// and how often a backdoor shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Calibration {
-    /// The scans of clean models whose lowest ratio is no higher.
+    /// The scans of clean models whose lowest score is no higher.
     pub clean_as_low: usize,
     /// All scans of clean models.
     pub clean: usize,
-    /// The scans of models with a patch for all classes whose lowest ratio is no higher.
+    /// The scans of models with a patch for all classes whose lowest score is no higher.
     pub patched_as_low: usize,
     /// All scans of such models.
     pub patched: usize,
 }
 
 impl Calibration {
-    /// Of a scan of `classes` classes of `classifier` whose lowest ratio is `ratio`; `None` where it is another kind of scan than those of the zoo: the default
+    /// Of a scan of `classes` classes of `classifier` whose lowest score is `score`; `None` where it is another kind of scan than those of the zoo: the default
     /// schedule and rule, under norm 2, of five classes or more.
-    pub(crate) fn of(ratio: f64, rule: Rule, config: &Config, classifier: &Classifier, classes: usize) -> Option<Self> {
+    pub(crate) fn of(score: f64, rule: Rule, config: &Config, classifier: &Classifier, classes: usize) -> Option<Self> {
         let [_, height, width] = classifier.image_shape();
         let is_usual = config.norm == Norm::L2
             && rule == Rule::ratio(Norm::L2)
             && elimination::applies(config, height, width)
             && !few_classes::applies(classes);
-        is_usual.then(|| Calibration::at(ratio))
+        is_usual.then(|| Calibration::at(score))
     }
 
-    fn at(ratio: f64) -> Self {
-        let as_low = |ratios: &[f64]| ratios.iter().filter(|&&other| other <= ratio).count();
+    fn at(score: f64) -> Self {
+        let as_low = |scores: &[f64]| scores.iter().filter(|&&other| other <= score).count();
         Calibration {
             clean_as_low: as_low(&CLEAN),
             clean: CLEAN.len(),
@@ -60,7 +60,7 @@ impl std::fmt::Display for Calibration {
         let Calibration { clean_as_low, clean, patched_as_low, patched } = self;
         write!(
             f,
-            "{clean_as_low} of {clean} scans of clean models had a ratio as low, and {patched_as_low} of {patched} of models with a patch"
+            "{clean_as_low} of {clean} scans of clean models had a score as low, and {patched_as_low} of {patched} of models with a patch"
         )
     }
 }
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scans_with_a_ratio_as_low_are_counted() {
+    fn scans_with_a_score_as_low_are_counted() {
         let (nothing, everything) = (Calibration::at(0.0), Calibration::at(2.0));
         assert_eq!((nothing.clean_as_low, nothing.patched_as_low), (0, 0));
         assert_eq!((everything.clean_as_low, everything.patched_as_low), (CLEAN.len(), PATCHED.len()));
@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(
             at.to_string(),
             format!(
-                "4 of {} scans of clean models had a ratio as low, and {} of {} of models with a patch",
+                "4 of {} scans of clean models had a score as low, and {} of {} of models with a patch",
                 CLEAN.len(),
                 at.patched_as_low,
                 PATCHED.len()

@@ -161,7 +161,7 @@ mod tests {
 
     fn field(norms: &[Option<f64>]) -> Vec<Contender> {
         let contender = |(class, norm): (usize, &Option<f64>)| {
-            let mut contender = Contender::new(Job { class, look: 0 });
+            let mut contender = Contender::new(Job::first(class));
             contender.norms.push(*norm);
             contender
         };

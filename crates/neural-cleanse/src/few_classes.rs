@@ -1,6 +1,6 @@
 //! The verdict on two to four classes, whose median says nothing: by the size of each trigger itself.
 
-use crate::detection::{Detection, Verdict, median, norm_look};
+use crate::detection::{Detection, FurtherLooks, Verdict, norm_look};
 use crate::look::{self, Look};
 
 /// The most classes that are judged in this way.
@@ -9,37 +9,37 @@ pub const MOST: usize = 4;
 /// The fewest: a class by itself has nothing beside it.
 const FEWEST: usize = 2;
 
-/// A trigger whose extent is less of the image than this...
-const BACKDOORED_BELOW: f64 = 0.025;
+/// A class whose score is less of the image than this...
+const BACKDOORED_BELOW: f64 = 0.02;
 
-/// ... and is this much smaller than all others, is flagged. (`docs/modes.md` has what was measured.)
-const OF_THE_NEXT: f64 = 0.4;
+/// ... and is this much smaller than those of all others, is flagged. (`docs/modes.md` has what was measured.)
+const OF_THE_NEXT: f64 = 0.5;
 
-/// Larger triggers than this are usual in clean models.
-const CLEAN_FROM: f64 = 0.04;
+/// Larger ones than this are usual in clean models.
+const CLEAN_FROM: f64 = 0.03;
 
 /// Whether `classes` are so few.
 pub fn applies(classes: usize) -> bool {
     (FEWEST..=MOST).contains(&classes)
 }
 
-/// Judges classes called `names`, each by its [extents](crate::Extent) under several seeds as shares of the image, `None` for a search that did not
-/// converge. What counts of each class is the median; a class without a trigger in most of its searches is not the target of a backdoor.
-pub fn judge(shares: &[Vec<Option<f64>>], names: &[String]) -> Detection {
-    let typical: Vec<f64> = shares.iter().map(|shares| typical(shares)).collect();
-    if typical.iter().filter(|share| share.is_finite()).count() < FEWEST {
+/// Judges classes called `names`, each by the [score](FurtherLooks::score) of its [extents](crate::Extent) as shares of the image, that of the first look and of the further
+/// ones; `None` for a search that did not converge. A class without a first trigger is not the target of a backdoor.
+pub fn judge(shares: &[(Option<f64>, FurtherLooks)], names: &[String]) -> Detection {
+    let scores: Vec<f64> = shares.iter().map(score).collect();
+    if scores.iter().filter(|share| share.is_finite()).count() < FEWEST {
         let words = format!(
             "a trigger was found for fewer than two of {} classes, too few to compare: try more steps or more samples",
             names.len()
         );
         return Detection::of(vec![norm_look(None, None, Verdict::Inconclusive, words)]);
     }
-    let mut looks: Vec<Look> = (0..shares.len()).filter_map(|i| look_at(i, shares, &typical, names)).collect();
+    let mut looks: Vec<Look> = (0..shares.len()).filter_map(|i| look_at(i, shares, &scores, names)).collect();
     if looks.is_empty() {
-        let smallest = (0..typical.len()).min_by(|&a, &b| typical[a].total_cmp(&typical[b]));
-        let least = smallest.map(|i| typical[i]);
+        let smallest = (0..scores.len()).min_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+        let least = smallest.map(|i| scores[i]);
         let words = format!(
-            "no trigger has an extent of less than {:.0} % of the image (the smallest {:.1} %, over three seeds)",
+            "no trigger has a score of less than {:.0} % of the image (the smallest {:.1} %)",
             100.0 * CLEAN_FROM,
             100.0 * least.unwrap_or(f64::NAN)
         );
@@ -48,59 +48,69 @@ pub fn judge(shares: &[Vec<Option<f64>>], names: &[String]) -> Detection {
     Detection::of(looks)
 }
 
-fn typical(shares: &[Option<f64>]) -> f64 {
-    median(&shares.iter().map(|share| share.unwrap_or(f64::INFINITY)).collect::<Vec<_>>()).unwrap_or(f64::INFINITY)
+fn score((first, further): &(Option<f64>, FurtherLooks)) -> f64 {
+    first.map_or(f64::INFINITY, |first| further.score(first))
 }
 
 /// What speaks against the class at `i`, if anything does.
-fn look_at(i: usize, shares: &[Vec<Option<f64>>], typical: &[f64], names: &[String]) -> Option<Look> {
-    let share = typical[i];
-    if share >= CLEAN_FROM {
+fn look_at(i: usize, shares: &[(Option<f64>, FurtherLooks)], scores: &[f64], names: &[String]) -> Option<Look> {
+    let score = scores[i];
+    if score >= CLEAN_FROM {
         return None;
     }
-    let others = typical.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, share)| *share);
-    let of_the_next = share / others.fold(f64::INFINITY, f64::min);
-    let (verdict, conclusion) = if share < BACKDOORED_BELOW && of_the_next < OF_THE_NEXT {
+    let others = scores.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, score)| *score);
+    let of_the_next = score / others.fold(f64::INFINITY, f64::min);
+    let (verdict, conclusion) = if score < BACKDOORED_BELOW && of_the_next < OF_THE_NEXT {
         (Verdict::Backdoored, "flagged")
     } else {
         (Verdict::Inconclusive, "undecided, for natural triggers of so few classes can be as small")
     };
-    let percent = |share: &Option<f64>| share.map(|share| 100.0 * share);
+    let (first, further) = &shares[i];
+    let percent = |shares: &Vec<Option<f64>>| shares.iter().map(|share| share.map(|share| 100.0 * share)).collect();
+    let in_percent = FurtherLooks { position: i, whole: percent(&further.whole), confined: percent(&further.confined) };
     let words = format!(
-        "class {} has a trigger whose extent is {:.1} % of the image, {of_the_next:.2} times that of the next larger class's, and in percent under each seed {}: \
-         {conclusion}",
+        "class {} has a trigger whose extent is, in percent of the image, {}{}: a score of {:.1}, {of_the_next:.2} times that of the next larger class: {conclusion}",
         names[i],
-        100.0 * share,
-        look::listed(&shares[i].iter().map(percent).collect::<Vec<_>>())
+        look::listed(&percent(&vec![*first])),
+        in_percent.in_words(),
+        100.0 * score,
     );
-    Some(Look { further: shares[i].clone(), ..norm_look(Some(i), Some(share), verdict, words) })
+    let FurtherLooks { whole, confined, .. } = further.clone();
+    Some(Look { further: whole, confined, ..norm_look(Some(i), *first, verdict, words) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn judged(shares: &[[Option<f64>; 3]]) -> Detection {
+    type Shares = (Option<f64>, [Option<f64>; 2], [Option<f64>; 2]);
+
+    fn judged(shares: &[Shares]) -> Detection {
         let names: Vec<String> = (0..shares.len()).map(|i| i.to_string()).collect();
-        judge(&shares.iter().map(|shares| shares.to_vec()).collect::<Vec<_>>(), &names)
+        let further = |(position, (first, whole, confined)): (usize, &Shares)| {
+            (*first, FurtherLooks { position, whole: whole.to_vec(), confined: confined.to_vec() })
+        };
+        judge(&shares.iter().enumerate().map(further).collect::<Vec<_>>(), &names)
     }
 
-    fn steady(share: f64) -> [Option<f64>; 3] {
-        [Some(share), Some(1.1 * share), Some(0.9 * share)]
+    fn steady(share: f64) -> Shares {
+        (Some(share), [Some(1.1 * share), Some(0.9 * share)], [Some(1.2 * share), Some(0.8 * share)])
     }
 
     #[test]
     fn size_and_the_next_class_decide() {
+        let none = (None, [None; 2], [None; 2]);
+        let grown = (Some(0.01), [Some(0.01); 2], [Some(0.09), None]);
         let cases = [
             ("a tiny trigger", vec![steady(0.005), steady(0.1)], Verdict::Backdoored, vec![0]),
             ("both tiny", vec![steady(0.005), steady(0.006)], Verdict::Inconclusive, vec![]),
-            ("a small trigger", vec![steady(0.1), steady(0.02), steady(0.08)], Verdict::Backdoored, vec![1]),
-            ("all small", vec![steady(0.03), steady(0.02), steady(0.035)], Verdict::Inconclusive, vec![]),
-            ("not so small", vec![steady(0.1), steady(0.03), steady(0.08)], Verdict::Inconclusive, vec![]),
+            ("a small trigger", vec![steady(0.1), steady(0.018), steady(0.08)], Verdict::Backdoored, vec![1]),
+            ("all small", vec![steady(0.025), steady(0.018), steady(0.029)], Verdict::Inconclusive, vec![]),
+            ("not so small", vec![steady(0.1), steady(0.025), steady(0.08)], Verdict::Inconclusive, vec![]),
             ("usual", vec![steady(0.05), steady(0.1), steady(0.2)], Verdict::Clean, vec![]),
-            ("one seed is a fluke", vec![[Some(0.005), Some(0.06), Some(0.05)], steady(0.1)], Verdict::Clean, vec![]),
-            ("no trigger", vec![[None; 3], [None; 3], steady(0.1)], Verdict::Inconclusive, vec![]),
-            ("one class without", vec![[None; 3], steady(0.006), steady(0.1)], Verdict::Backdoored, vec![1]),
+            ("not in one place", vec![grown, steady(0.1)], Verdict::Clean, vec![]),
+            ("no trigger", vec![none, none, steady(0.1)], Verdict::Inconclusive, vec![]),
+            ("one class without", vec![none, steady(0.006), steady(0.1)], Verdict::Backdoored, vec![1]),
         ];
         for (name, shares, verdict, flagged) in cases {
             let detection = judged(&shares);

@@ -41,6 +41,7 @@ mod searches;
 mod store;
 mod trainable;
 mod trigger;
+mod window;
 
 pub use attack::Attack;
 pub use calibration::Calibration;
@@ -66,3 +67,4 @@ pub use scores::Scores;
 pub use store::{Fingerprint, Store};
 pub use trainable::Layers;
 pub use trigger::{Stamp, Trigger};
+pub use window::Window;

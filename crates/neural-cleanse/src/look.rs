@@ -28,21 +28,33 @@ pub struct Look {
     pub source: Option<usize>,
     /// The class that they are to be sent to; null where it is none in particular.
     pub target: Option<usize>,
-    /// The figure that decides: for `norm` the ratio to the usual size (with the rule `mad` the anomaly index, of two to four classes the
+    /// The figure of the first look: for `norm` the ratio to the usual size (with the rule `mad` the anomaly index, of two to four classes the
     /// extent as a share of the image), for `pair` the score, for `column` the ratio to what is usual, for `shift` the share of the sources that agree, for `margin` the
     /// p-value; null where there is none.
     pub figure: Option<f64>,
     /// The same under further seeds; null for a search that did not converge.
     pub further: Vec<Option<f64>>,
+    /// The same of searches that were confined to a third of each side of the image.
+    #[serde(default)]
+    pub confined: Vec<Option<f64>>,
     /// What this speaks for by itself.
     pub verdict: Verdict,
     /// The same in words.
     pub words: String,
 }
 
-/// The words of all `looks` as one reason.
+/// The words of all `looks` as one reason. Of the classes with small triggers that were let off, only the one with the smallest is named, and none where another
+/// class was not let off.
 pub(crate) fn reason(looks: &[Look]) -> String {
-    looks.iter().map(|look| look.words.as_str()).collect::<Vec<_>>().join("; ")
+    let by_size = || looks.iter().filter(|look| look.method == Method::Norm);
+    let figure = |look: &&Look| look.figure.unwrap_or(f64::INFINITY);
+    let most_suspicious = by_size().min_by(|a, b| figure(a).total_cmp(&figure(b)));
+    let others_stand = by_size().any(|look| look.verdict != Verdict::Clean);
+    let counts = |look: &&Look| {
+        let let_off = look.method == Method::Norm && look.verdict == Verdict::Clean;
+        !let_off || (!others_stand && most_suspicious == Some(look))
+    };
+    looks.iter().filter(counts).map(|look| look.words.as_str()).collect::<Vec<_>>().join("; ")
 }
 
 /// What all `looks` come to: backdoored if any speaks for it, otherwise inconclusive if any does, otherwise clean.
@@ -65,4 +77,21 @@ pub(crate) fn mean_of(first: f64, further: &[Option<f64>]) -> f64 {
 pub(crate) fn listed(figures: &[Option<f64>]) -> String {
     let figure = |figure: &Option<f64>| figure.map_or("no trigger".to_owned(), |figure| format!("{figure:.2}"));
     figures.iter().map(figure).collect::<Vec<_>>().join(" and ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detection::norm_look;
+
+    #[test]
+    fn the_reason_names_what_stands_and_otherwise_what_is_most_suspicious() {
+        let look = |class: usize, figure, verdict| norm_look(Some(class), Some(figure), verdict, class.to_string());
+        let let_off = [look(3, 0.7, Verdict::Clean), look(5, 0.6, Verdict::Clean)];
+        assert_eq!(reason(&let_off), "5");
+        let left_out = Look { method: Method::Pair, figure: None, ..look(8, 0.0, Verdict::Clean) };
+        let [first, second] = let_off;
+        let undecided = look(7, 0.65, Verdict::Inconclusive);
+        assert_eq!(reason(&[first, undecided, left_out, second]), "7; 8");
+    }
 }

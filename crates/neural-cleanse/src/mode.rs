@@ -185,6 +185,7 @@ mod tests {
             target: Some(3),
             figure: Some(0.01),
             further: Vec::new(),
+            confined: Vec::new(),
             verdict,
             words: "words".into(),
         }

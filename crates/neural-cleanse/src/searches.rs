@@ -13,6 +13,7 @@ use crate::extent::Extent;
 use crate::inversion::{Blueprint, Config, Inversion, Lane, Objective, Search, Shared, Step};
 use crate::scan::{Job, Observer};
 use crate::store::Store;
+use crate::window::Window;
 
 /// What the searches that wait for their next round may take of memory, in bytes, with their triggers and the state of
 /// their optimisers. Where they would take more they are let go, and taken up again from their first step.
@@ -27,6 +28,8 @@ pub struct Contender {
     pub source: Option<usize>,
     /// 0, or the number of a further look at the class.
     pub look: u64,
+    /// What the trigger is confined to; `None` is the whole image.
+    window: Option<Window>,
     /// How many steps were taken.
     pub steps: usize,
     /// How many images went forward and backward.
@@ -63,11 +66,12 @@ const RECENT: usize = 5;
 
 impl Contender {
     /// A class before its first step.
-    pub fn new(Job { class, look }: Job) -> Self {
+    pub fn new(Job { class, look, window }: Job) -> Self {
         Contender {
             class,
             source: None,
             look,
+            window,
             steps: 0,
             gradient_samples: 0,
             cross_entropy: f64::INFINITY,
@@ -83,7 +87,7 @@ impl Contender {
 
     /// A class, and one whose images are to be sent there, before the first step.
     pub fn of_pair(source: usize, target: usize, look: u64) -> Self {
-        Contender { source: Some(source), ..Contender::new(Job { class: target, look }) }
+        Contender { source: Some(source), ..Contender::new(Job { look, ..Job::first(target) }) }
     }
 
     /// Σ|mask| of the best trigger at the end of the last round, if there was one.
@@ -291,7 +295,11 @@ impl Surroundings<'_> {
             Some(search) => search,
             None => {
                 let range = self.classifier.value_range();
-                Search::between(objective, self.working, self.config, range, source, class, look)?
+                let search = Search::between(objective, self.working, self.config, range, source, class, look)?;
+                match contender.window {
+                    Some(window) => search.confined_to(window),
+                    None => search,
+                }
             }
         };
         let before = search.gradient_samples();
@@ -348,7 +356,7 @@ mod tests {
         let config = Config { steps: 6, ..Config::fast(Norm::L2, 28, 28) };
         let mut searches = Searches::new(&classifier, &working, &config, observer, 3).unwrap();
         searches.memory = memory;
-        let mut contenders: Vec<Contender> = [2, 5, 7].map(|class| Contender::new(Job { class, look: 0 })).into();
+        let mut contenders: Vec<Contender> = [2, 5, 7].map(|class| Contender::new(Job::first(class))).into();
         contenders.extend([Contender::of_pair(2, 7, 0), Contender::of_pair(7, 2, 0)]);
         for &steps in rounds {
             let in_the_race = contenders.iter_mut().filter(|contender| !contender.is_dropped()).collect();

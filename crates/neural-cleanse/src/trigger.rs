@@ -178,7 +178,7 @@ impl Trigger {
     }
 
     /// The mean of the mask's channels, `[H, W]`.
-    fn pixel_opacities(&self) -> Array2<f64> {
+    pub(crate) fn pixel_opacities(&self) -> Array2<f64> {
         self.mask.mapv(f64::from).mean_axis(Axis(0)).unwrap_or_default()
     }
 

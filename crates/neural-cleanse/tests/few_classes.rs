@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ndarray::Axis;
 use neural_cleanse::data::{self, Samples, Wanted};
 use neural_cleanse::engine::Rten;
+use neural_cleanse::scan::ClassScan;
 use neural_cleanse::{
     Attack, Classifier, ClassifierOptions, Config, Model, Norm, Preprocessing, Scan, ScanOptions, Verdict, scan,
 };
@@ -66,7 +67,8 @@ fn a_tiny_trigger_is_found_among_two_and_three_classes() {
         let scan = scanned("fmnist_clean", classes, true);
         assert_eq!(scan.detection.verdict, Verdict::Backdoored, "{}", scan.detection.reason);
         assert_eq!(scan.attacks, [Attack::AllToOne { target: 0 }]);
-        assert!(scan.classes.iter().all(|class| class.further_looks.len() == 2), "every class is looked at thrice");
+        let looks = |class: &ClassScan| [&class.further_looks, &class.confined_looks].map(Vec::len);
+        assert!(scan.classes.iter().all(|class| looks(class) == [2, 2]), "every class is looked at five times");
     }
 }
 
@@ -75,7 +77,7 @@ fn usual_triggers_are_clean_among_two_and_three_classes() {
     for classes in [&[8, 3][..], &[1, 0, 8]] {
         let scan = scanned("fmnist_clean", classes, false);
         assert_eq!(scan.detection.verdict, Verdict::Clean, "{}", scan.detection.reason);
-        assert!(scan.detection.reason.contains("three seeds"), "{}", scan.detection.reason);
+        assert!(scan.detection.reason.contains("of the image"), "{}", scan.detection.reason);
     }
 }
 

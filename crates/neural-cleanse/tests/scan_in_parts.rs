@@ -54,9 +54,11 @@ fn blocks_of_classes_on_several_machines_come_to_the_scan_of_one() {
     );
     let survey = Survey::of_all(in_blocks(&jobs, &options.config));
     let further = survey.further_jobs(&options);
-    assert_eq!(further.iter().map(|job| (job.class, job.look)).collect::<Vec<_>>(), [(7, 1), (7, 2)]);
+    let looks: Vec<_> = further.iter().map(|job| (job.class, job.look, job.window.is_some())).collect();
+    assert_eq!(looks, [(7, 1, false), (7, 2, false), (7, 3, true), (7, 4, true)]);
     let concluded = plan.conclude(survey, in_blocks(&further, &options.config)).unwrap();
-    assert_eq!(concluded.classes[7].further_looks.len(), 2);
+    let class = &concluded.classes[7];
+    assert_eq!([&class.further_looks, &class.confined_looks].map(Vec::len), [2, 2]);
     assert_eq!(concluded, scan(&classifier, &samples, &options, &()).unwrap());
 }
 

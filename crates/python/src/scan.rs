@@ -5,7 +5,9 @@ use neural_cleanse::data::Samples;
 use neural_cleanse::inversion::{Objective, Step, invert as invert_class};
 use neural_cleanse::report::{self, Evidence, ScanPage, ScanReport, trigger_png};
 use neural_cleanse::scan::{Job, Plan, Survey, invert_jobs};
-use neural_cleanse::{CleanSet, Config, Extent, Inversion, Mode, Norm, Rule, Scan, ScanOptions, Trigger, scan_in_mode};
+use neural_cleanse::{
+    CleanSet, Config, Extent, Inversion, Mode, Norm, Rule, Scan, ScanOptions, Trigger, Window, scan_in_mode,
+};
 use numpy::{IntoPyArray, PyArray3, PyReadonlyArray1};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -163,7 +165,10 @@ pub fn first_classes<'py>(
     Ok(plan.first_jobs().iter().map(|job| job.class).collect())
 }
 
-/// Does some jobs (class and look) of a scan.
+/// A class, a look, and the window that it is confined to: top, left, height and width.
+type PlainJob = (usize, u64, Option<[usize; 4]>);
+
+/// Does some jobs of a scan.
 #[pyfunction]
 #[pyo3(signature = (classifier, x, y, *, request, jobs))]
 pub fn invert<'py>(
@@ -172,27 +177,30 @@ pub fn invert<'py>(
     x: &Bound<'py, PyAny>,
     y: Option<PyReadonlyArray1<'py, i64>>,
     request: Request,
-    jobs: Vec<(usize, u64)>,
+    jobs: Vec<PlainJob>,
 ) -> PyResult<Vec<Inverted<'py>>> {
     let options = request.options(classifier)?;
     let clean = request.clean(x, y, &options.config)?;
-    let jobs: Vec<Job> = jobs.into_iter().map(|(class, look)| Job { class, look }).collect();
+    let window = |[top, left, height, width]: [usize; 4]| Window { top, left, height, width };
+    let job = |(class, look, confined): PlainJob| Job { class, look, window: confined.map(window) };
+    let jobs: Vec<Job> = jobs.into_iter().map(job).collect();
     let inner = &*classifier.inner;
     let inversions = supervised(py, None, |observer| invert_jobs(inner, &clean, &options.config, &jobs, observer))?;
     inversions.map_err(exception)?.into_iter().map(|inversion| inverted(py, inversion)).collect()
 }
 
-/// The further looks (class and look) that `first`, what came of the first jobs, calls for.
+/// The further looks that `first`, what came of the first jobs, calls for.
 #[pyfunction]
 #[pyo3(signature = (classifier, first, *, request))]
 pub fn further_looks(
     classifier: &Classifier,
     first: Vec<InvertedAgain<'_>>,
     request: Request,
-) -> PyResult<Vec<(usize, u64)>> {
+) -> PyResult<Vec<PlainJob>> {
     let first = first.into_iter().map(inversion).collect::<PyResult<Vec<_>>>()?;
     let jobs = Survey::of_all(first).further_jobs(&request.options(classifier)?);
-    Ok(jobs.iter().map(|job| (job.class, job.look)).collect())
+    let plain = |window: Window| [window.top, window.left, window.height, window.width];
+    Ok(jobs.iter().map(|job| (job.class, job.look, job.window.map(plain))).collect())
 }
 
 /// Concludes a scan from what came of its first and its further jobs; gives the same as an exhaustive `scan`.

@@ -16,7 +16,7 @@ import numpy as np
 import ray
 from numpy.typing import ArrayLike
 
-from .. import _arrays, _run_store
+from .. import _arrays, _native, _run_store
 from .._models import to_onnx
 from .._scan import Scan, norm_name, scan_request, split_options
 from ..errors import DataError, Error
@@ -190,7 +190,7 @@ class _ModelRun:
             return {}
         if kind == "open":
             self.classes = value
-            return self._invert([(target_class, 0) for target_class in value])
+            return self._invert([(target_class, 0, None) for target_class in value])
         if kind == "invert":
             self._keep(what, value)
             return {} if self.tasks else self._next()
@@ -206,11 +206,12 @@ class _ModelRun:
             return self._conclude()
         return self._task("look", None, _tasks.further_looks, [self.first[c] for c in self.classes], self.request)
 
-    def _invert(self, jobs: list[tuple[int, int]]) -> dict[Any, _ModelRun]:
+    def _invert(self, jobs: list[_native.Job]) -> dict[Any, _ModelRun]:
         """Start a task for each block of jobs that are not done."""
         known = self.store.inversions() if self.store else {}
-        self._keep([job for job in jobs if job in known], [known[job] for job in jobs if job in known])
-        left = [job for job in jobs if job not in known]
+        done = [job for job in jobs if job[:2] in known]
+        self._keep(done, [known[job[:2]] for job in done])
+        left = [job for job in jobs if job[:2] not in known]
         if not left:
             return self._next()
         blocks = [left[i : i + self.block] for i in range(0, len(left), self.block)]
@@ -219,8 +220,8 @@ class _ModelRun:
             started.update(self._task("invert", jobs_of_block, _tasks.invert, jobs_of_block, self.request))
         return started
 
-    def _keep(self, jobs: list[tuple[int, int]], inversions: list[Any]) -> None:
-        for (target_class, look), inversion in zip(jobs, inversions, strict=True):
+    def _keep(self, jobs: list[_native.Job], inversions: list[Any]) -> None:
+        for (target_class, look, _), inversion in zip(jobs, inversions, strict=True):
             if look:
                 self.further[target_class, look] = inversion
             else:

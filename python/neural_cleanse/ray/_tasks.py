@@ -27,7 +27,7 @@ def open_model(content: Any, samples: Any, options: dict[str, Any], request: dic
 
 @ray.remote
 def invert(
-    content: Any, samples: Any, options: dict[str, Any], jobs: list[tuple[int, int]], request: dict[str, Any]
+    content: Any, samples: Any, options: dict[str, Any], jobs: list[_native.Job], request: dict[str, Any]
 ) -> list[_native.Inverted]:
     """Do some jobs."""
     classifier, x, y = _opened(content, samples, options)
@@ -37,7 +37,7 @@ def invert(
 @ray.remote
 def further_looks(
     content: Any, samples: Any, options: dict[str, Any], first: list[_native.Inverted], request: dict[str, Any]
-) -> list[tuple[int, int]]:
+) -> list[_native.Job]:
     """Give the jobs that suspicious classes call for."""
     classifier, _, _ = _opened(content, samples, options)
     return _native.further_looks(classifier._native, first, request=request)

@@ -39,11 +39,11 @@ impl fmt::Display for Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "name", rename_all = "snake_case")]
 pub enum Rule {
-    /// By the share of the [usual size](Statistics::usual_size) that a class's trigger is.
+    /// By the share of the [usual size](Statistics::usual_size) that a class's trigger is, and that it is where it is confined to a part of the image.
     Ratio {
-        /// A class below this share is flagged.
+        /// A class with a [score](FurtherLooks::score) below this is flagged.
         backdoored_below: f64,
-        /// A class below this share and not as far below the other bound is looked at again.
+        /// A class whose trigger is below this share is looked at again.
         suspicious_below: f64,
     },
     /// By the anomaly index, as the paper does.
@@ -58,8 +58,8 @@ impl Rule {
     /// are the ones of norm 1: no others were validated.
     pub fn ratio(norm: Norm) -> Self {
         match norm {
-            Norm::L1 => Rule::Ratio { backdoored_below: 0.25, suspicious_below: 0.3 },
-            Norm::L2 => Rule::Ratio { backdoored_below: 0.44, suspicious_below: 0.57 },
+            Norm::L1 => Rule::Ratio { backdoored_below: 0.34, suspicious_below: 0.5 },
+            Norm::L2 => Rule::Ratio { backdoored_below: 0.39, suspicious_below: 0.8 },
             Norm::Inf => Rule::Ratio { backdoored_below: 1.0 / 3.0, suspicious_below: 0.5 },
         }
     }
@@ -101,14 +101,6 @@ impl Rule {
         }
     }
 
-    /// The share below which the first look decides: as many times below the bound as suspicion goes above it.
-    fn certain_below(self) -> f64 {
-        match self {
-            Rule::Ratio { backdoored_below, suspicious_below } => backdoored_below.powi(2) / suspicious_below,
-            Rule::Mad { .. } => 0.0,
-        }
-    }
-
     /// The bound beyond which a class is flagged.
     pub fn threshold(self) -> f64 {
         match self {
@@ -137,43 +129,82 @@ pub struct Detection {
 /// By how much, as a share of the bound, a ratio must differ from it to decide.
 const UNDECIDED_WITHIN: f64 = 0.05;
 
-/// What a ratio speaks for that is not to be looked at again, where one below `bound` is that of a backdoor.
-pub(crate) fn decide(ratio: f64, bound: f64) -> Verdict {
-    if ratio < (1.0 - UNDECIDED_WITHIN) * bound {
+/// What a score speaks for, where one below `bound` is that of a backdoor.
+pub(crate) fn decide(score: f64, bound: f64) -> Verdict {
+    if score < (1.0 - UNDECIDED_WITHIN) * bound {
         Verdict::Backdoored
-    } else if ratio < (1.0 + UNDECIDED_WITHIN) * bound {
+    } else if score < (1.0 + UNDECIDED_WITHIN) * bound {
         Verdict::Inconclusive
     } else {
         Verdict::Clean
     }
 }
 
-/// The positions of the classes that call for a second look under `rule`: those within a factor of its bound.
+/// The positions of the classes that call for a second look under `rule`.
 pub fn suspicious(statistics: &Statistics, rule: Rule) -> Vec<usize> {
     let Rule::Ratio { suspicious_below, .. } = rule else {
         return Vec::new();
     };
-    let between =
-        |standing: &Standing| standing.ratio.is_some_and(|r| (rule.certain_below()..suspicious_below).contains(&r));
-    (0..statistics.standings.len()).filter(|&i| between(&statistics.standings[i])).collect()
+    let is_small = |i: &usize| statistics.standings[*i].ratio.is_some_and(|ratio| ratio < suspicious_below);
+    (0..statistics.standings.len()).filter(is_small).collect()
 }
 
-/// Further looks at one suspicious class: the ratio of each inversion under another seed, against what is usual
-/// in the first; `None` for one that did not converge.
+/// Further looks at one suspicious class: the ratio of each inversion under another seed, to what is usual in the first; `None` for one that did not converge.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FurtherLooks {
     /// The position of the class.
     pub position: usize,
-    /// One ratio a look.
-    pub ratios: Vec<Option<f64>>,
+    /// Those with the whole image to change.
+    pub whole: Vec<Option<f64>>,
+    /// Those that were confined to a [`Window`](crate::Window).
+    pub confined: Vec<Option<f64>>,
+}
+
+impl FurtherLooks {
+    /// What a class with this `ratio` at first is judged by: the geometric mean of its ratios without and with a window, each kind being the geometric mean of
+    /// its looks. A search that did not converge counts as what is usual, 1, and a trigger in a window as no more than that.
+    ///
+    /// ```
+    /// use neural_cleanse::detection::FurtherLooks;
+    ///
+    /// let looks = |whole, confined| FurtherLooks { position: 0, whole, confined };
+    /// let score = looks(vec![Some(0.4)], vec![Some(0.1), Some(0.1)]).score(0.4);
+    /// assert!((score - 0.2).abs() < 1e-9);
+    /// let score = looks(vec![], vec![None, Some(1.5)]).score(0.49);
+    /// assert!((score - 0.7).abs() < 1e-9);
+    /// ```
+    pub fn score(&self, ratio: f64) -> f64 {
+        let whole = look::mean_of(ratio, &self.whole);
+        match self.confined.split_first() {
+            Some((first, further)) => {
+                let ratio = |confined: &Option<f64>| confined.unwrap_or(1.0).min(1.0);
+                let further: Vec<Option<f64>> = further.iter().map(|confined| Some(ratio(confined))).collect();
+                (whole * look::mean_of(ratio(first), &further)).sqrt()
+            }
+            None => whole,
+        }
+    }
+
+    /// As it stands in a sentence.
+    pub(crate) fn in_words(&self) -> String {
+        let mut words = String::new();
+        for (how, figures) in
+            [("under further seeds", &self.whole), ("confined to a third of each side", &self.confined)]
+        {
+            if !figures.is_empty() {
+                words += &format!(", {how} {}", look::listed(figures));
+            }
+        }
+        words
+    }
 }
 
 /// Judges `statistics`, whose classes are called `names`, by `rule`. `looks` holds the further looks at the
 /// classes which [`suspicious`] names.
 ///
-/// Where a class is far under the bound the model is backdoored. Of a suspicious class the geometric mean of all looks decides, where one that did
-/// not converge counts as the usual size: under the bound it makes the model backdoored, above it is let off, and within five percent of it it
-/// leaves the verdict inconclusive. Fewer than four classes, or fewer than half of them converged, are inconclusive too.
+/// The [score](FurtherLooks::score) of a suspicious class decides: under the bound it makes the model backdoored, above it the class is let off, and within five percent of it the
+/// verdict is left inconclusive; so it is where the first trigger was under the bound, and the score is not. Fewer than four classes, or fewer than half
+/// of them converged, are inconclusive too.
 pub fn judge(statistics: &Statistics, names: &[String], rule: Rule, looks: &[FurtherLooks]) -> Detection {
     let inconclusive = |reason: String| Detection::of(vec![norm_look(None, None, Verdict::Inconclusive, reason)]);
     let &Statistics { classes, converged, .. } = statistics;
@@ -189,25 +220,14 @@ pub fn judge(statistics: &Statistics, names: &[String], rule: Rule, looks: &[Fur
             "a trigger was found for only {converged} of {classes} classes, too few to compare: try more steps or more samples"
         ));
     }
-    let under_the_bound = |i: &usize| {
-        let standing = &statistics.standings[*i];
-        match rule {
-            Rule::Ratio { .. } => standing.ratio.is_some_and(|r| r < rule.certain_below()),
-            Rule::Mad { threshold } => {
-                standing.share.is_some_and(|share| share < 1.0)
-                    && standing.anomaly_index.is_some_and(|index| index > threshold)
-            }
+    let mut taken: Vec<Look> = match rule {
+        Rule::Ratio { .. } => {
+            let again = |position: usize| looks.iter().find(|look| look.position == position);
+            let suspicious = suspicious(statistics, rule).into_iter();
+            suspicious.map(|position| weigh(statistics, names, rule, position, again(position))).collect()
         }
+        Rule::Mad { threshold } => flagged_by_index(statistics, names, threshold),
     };
-    let flagged = (0..statistics.standings.len()).filter(under_the_bound).map(|i| {
-        let words = flagged_sentence(statistics, names, i, rule);
-        norm_look(Some(i), rule.figure(statistics.standings[i]), Verdict::Backdoored, words)
-    });
-    let mut taken: Vec<Look> = flagged.collect();
-    for position in suspicious(statistics, rule) {
-        let further = looks.iter().find(|look| look.position == position);
-        taken.push(weigh(statistics, names, rule, position, further.map_or(&[], |look| &look.ratios)));
-    }
     if taken.is_empty() {
         let smallest = statistics.smallest();
         let figure = smallest.and_then(|i| rule.figure(statistics.standings[i]));
@@ -228,41 +248,53 @@ impl Detection {
 
 /// A look at the norm of the class at a position.
 pub(crate) fn norm_look(position: Option<usize>, figure: Option<f64>, verdict: Verdict, words: String) -> Look {
-    Look { method: Method::Norm, source: None, target: position, figure, further: Vec::new(), verdict, words }
+    Look {
+        method: Method::Norm,
+        source: None,
+        target: position,
+        figure,
+        further: Vec::new(),
+        confined: Vec::new(),
+        verdict,
+        words,
+    }
 }
 
-fn weigh(statistics: &Statistics, names: &[String], rule: Rule, position: usize, further: &[Option<f64>]) -> Look {
+/// What the score of the suspicious class at `position` speaks for.
+fn weigh(statistics: &Statistics, names: &[String], rule: Rule, position: usize, looks: Option<&FurtherLooks>) -> Look {
     let first = statistics.standings[position].ratio.unwrap_or(1.0);
-    let (mean, bound) = (look::mean_of(first, further), rule.threshold());
-    let verdict = decide(mean, bound);
-    let conclusion = match verdict {
-        Verdict::Backdoored => "flagged",
-        Verdict::Inconclusive => "undecided",
-        Verdict::Clean => "not flagged",
+    let (score, bound) = (looks.map_or(first, |looks| looks.score(first)), rule.threshold());
+    let (verdict, conclusion) = match decide(score, bound) {
+        Verdict::Backdoored => (Verdict::Backdoored, "flagged"),
+        Verdict::Inconclusive => (Verdict::Inconclusive, "undecided"),
+        Verdict::Clean if first < bound => (Verdict::Inconclusive, "undecided, for only the first look is under it"),
+        Verdict::Clean => (Verdict::Clean, "not flagged"),
     };
     let words = format!(
-        "class {} has a small trigger ({}), further seeds give {}, on average {mean:.2}, where the bound is {bound:.2}: {conclusion}",
+        "class {} has a trigger of {}{}: a score of {score:.2}, where the bound is {bound:.2}: {conclusion}",
         names[position],
         size_in_words(statistics.standings[position]),
-        look::listed(further)
+        looks.map_or(String::new(), FurtherLooks::in_words)
     );
-    Look { further: further.to_vec(), ..norm_look(Some(position), Some(first), verdict, words) }
+    let (further, confined) =
+        looks.map_or((Vec::new(), Vec::new()), |looks| (looks.whole.clone(), looks.confined.clone()));
+    Look { further, confined, ..norm_look(Some(position), Some(first), verdict, words) }
 }
 
-fn flagged_sentence(statistics: &Statistics, names: &[String], i: usize, rule: Rule) -> String {
-    let standing = statistics.standings[i];
-    let size = size_in_words(standing);
-    let index = standing
-        .anomaly_index
-        .map_or("no anomaly index, for the norms do not vary".to_owned(), |index| format!("anomaly index {index:.1}"));
-    match rule {
-        Rule::Ratio { backdoored_below, .. } => {
-            format!("class {} has a trigger of {size}, under the bound of {backdoored_below:.2} ({index})", names[i])
-        }
-        Rule::Mad { threshold } => {
-            format!("class {} has {index}, above {threshold}, with {size}", names[i])
-        }
-    }
+/// The paper's rule (§III-C): classes under the median whose anomaly index is above `threshold`.
+fn flagged_by_index(statistics: &Statistics, names: &[String], threshold: f64) -> Vec<Look> {
+    let look = |(standing, name): (&Standing, &String)| {
+        let index = standing.anomaly_index.filter(|index| *index > threshold)?;
+        standing.share.filter(|share| *share < 1.0)?;
+        Some((
+            index,
+            format!("class {name} has anomaly index {index:.1}, above {threshold}, with {}", size_in_words(*standing)),
+        ))
+    };
+    let looks = statistics.standings.iter().zip(names).map(look).enumerate();
+    looks
+        .filter_map(|(i, look)| look.map(|(index, words)| norm_look(Some(i), Some(index), Verdict::Backdoored, words)))
+        .collect()
 }
 
 fn clean_sentence(statistics: &Statistics, names: &[String], rule: Rule) -> String {
@@ -328,7 +360,7 @@ mod tests {
         let judged = |size: f64| judge(&with(size), &names(10), rule, &[]);
         let (patch, overlay) = (judged(10.0), judged(60.0));
         assert_eq!((patch.verdict, patch.flagged), (Verdict::Backdoored, vec![9]));
-        assert!(patch.reason.contains("0.20 times the usual size (norm 0.35), under the bound"), "{}", patch.reason);
+        assert!(patch.reason.contains("0.20 times the usual size (norm 0.35): a score of 0.20"), "{}", patch.reason);
         assert_eq!(overlay.verdict, Verdict::Clean);
         assert_eq!(suspicious(&with(25.0), rule), [9]);
     }
@@ -393,7 +425,7 @@ mod tests {
                 rule: ratio,
                 verdict: Verdict::Backdoored,
                 flagged: vec![5],
-                reason: "do not vary",
+                reason: "class 5",
             },
             Case {
                 name: "two classes",
@@ -452,19 +484,26 @@ mod tests {
         assert_eq!(suspicious(&statistics, rule), [5]);
         assert!(suspicious(&statistics, Rule::mad()).is_empty());
         let cases = [
-            ([Some(0.2), Some(0.3)], Verdict::Backdoored),
-            ([Some(0.35), Some(0.39)], Verdict::Backdoored),
-            ([Some(0.7), Some(0.65)], Verdict::Clean),
-            ([Some(0.7), None], Verdict::Clean),
-            ([Some(0.15), None], Verdict::Inconclusive),
-            ([Some(0.45), Some(0.38)], Verdict::Inconclusive),
+            ([Some(0.5), Some(0.4)], [Some(0.1), Some(0.12)], Verdict::Backdoored),
+            ([Some(0.2), Some(0.3)], [Some(0.4), Some(0.3)], Verdict::Backdoored),
+            ([Some(0.2), Some(0.3)], [None, None], Verdict::Clean),
+            ([Some(0.5), Some(0.5)], [Some(0.5), Some(0.4)], Verdict::Clean),
+            ([None, Some(0.4)], [Some(0.25), Some(0.25)], Verdict::Inconclusive),
         ];
-        for (ratios, verdict) in cases {
-            let looks = [FurtherLooks { position: 5, ratios: ratios.to_vec() }];
+        for (whole, confined, verdict) in cases {
+            let looks = [FurtherLooks { position: 5, whole: whole.to_vec(), confined: confined.to_vec() }];
             let detection = judge(&statistics, &names(6), rule, &looks);
-            assert_eq!(detection.verdict, verdict, "{ratios:?}");
+            assert_eq!(detection.verdict, verdict, "{whole:?}, {confined:?}: {}", detection.reason);
             assert_eq!(detection.flagged.contains(&5), verdict == Verdict::Backdoored);
-            assert!(detection.reason.contains("further seeds"), "{}", detection.reason);
+            assert!(detection.reason.contains("confined to a third of each side"), "{}", detection.reason);
         }
+    }
+
+    #[test]
+    fn a_class_that_only_the_first_look_is_against_is_left_undecided() {
+        let statistics = Statistics::of(&converged(&[100.0, 100.0, 100.0, 100.0, 100.0, 30.0]));
+        let looks = [FurtherLooks { position: 5, whole: vec![Some(0.5); 2], confined: vec![None; 2] }];
+        let detection = judge(&statistics, &names(6), Rule::ratio(Norm::L2), &looks);
+        assert_eq!(detection.verdict, Verdict::Inconclusive, "{}", detection.reason);
     }
 }

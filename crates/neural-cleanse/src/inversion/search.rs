@@ -11,6 +11,7 @@ use crate::clean_set::CleanSet;
 use crate::error::{Error, Result};
 use crate::minibatches::Minibatches;
 use crate::trigger::Trigger;
+use crate::window::Window;
 
 /// The inversion of one class as far as it has come: it can be left at any step and taken up again, and comes to the
 /// same as if it had never been left.
@@ -97,6 +98,11 @@ impl Search {
             finished: false,
             config: config.clone(),
         })
+    }
+
+    /// The same search, before its first step, for a trigger within `window`.
+    pub fn confined_to(self, window: Window) -> Self {
+        Search { variables: self.variables.confined_to(window), ..self }
     }
 
     /// The search that was read back from disk, under the configuration that it was begun with.

@@ -7,6 +7,7 @@ use super::objective::Evaluation;
 use super::tabor;
 use crate::optimiser::{Adam, Descent};
 use crate::trigger::{Stamp, Trigger};
+use crate::window::Window;
 
 /// The moments that the official code has Adam keep.
 const BETAS: (f64, f64) = (0.5, 0.9);
@@ -45,6 +46,18 @@ impl TriggerVariables {
         };
         let tangents = values.iter().map(|value| value.tanh()).collect();
         TriggerVariables { adam: Adam::new(BETAS, values.len()), values, tangents, first, image_shape, value_range }
+    }
+
+    /// The same variables, where those of pixels outside `window` stand for shares of 0 and stay there: their tangents are −1, whose slope is 0.
+    pub fn confined_to(mut self, window: Window) -> Self {
+        let [_, height, width] = self.image_shape;
+        for i in 0..self.values.len() {
+            let pixel = i % (height * width);
+            if !window.contains(pixel / width, pixel % width) {
+                (self.values[i], self.tangents[i]) = (NOTHING, NOTHING.tanh());
+            }
+        }
+        self
     }
 
     /// The trigger that the variables stand for.
@@ -130,6 +143,9 @@ impl TriggerVariables {
     }
 }
 
+/// A variable whose tangent is −1.
+const NOTHING: f64 = -40.0;
+
 /// What a tangent stands for, in 0..=1.
 fn constrained(tangent: f64) -> f64 {
     tangent / 2.0 + 0.5
@@ -188,6 +204,24 @@ mod tests {
         assert_eq!(trigger.stamp, Stamp::Add { low: -1.0, high: 3.0 });
         assert!(trigger.pattern.iter().all(|change| change.abs() < 0.2 * 4.0));
         assert!(trigger.pattern.iter().any(|&p| p < -0.1) && trigger.pattern.iter().any(|&p| p > 0.1));
+    }
+
+    #[test]
+    fn what_is_outside_of_the_window_stays_unchanged() {
+        let window = Window { top: 1, left: 2, height: 2, width: 2 };
+        let kinds = [(TriggerKind::Blended, false), (TriggerKind::Blended, true), (TriggerKind::Additive, false)];
+        for (trigger, mask_per_channel) in kinds {
+            let config = Config { trigger, mask_per_channel, ..Config::default() };
+            let mut variables = variables(&config).confined_to(window);
+            let mask = Array3::from_elem((if mask_per_channel { 3 } else { 1 }, 4, 5), -1.0);
+            let by_mask = (trigger == TriggerKind::Blended).then_some(mask);
+            for _ in 0..5 {
+                variables.descend(&config, &evaluation(by_mask.clone()), None, 0.1);
+            }
+            for ((_, y, x), &m) in variables.trigger(&config).mask.indexed_iter() {
+                assert_eq!(m > 0.0, window.contains(y, x), "{trigger:?}, row {y}, column {x}: {m}");
+            }
+        }
     }
 
     /// Cross-entropy Σ g·pattern + Σ h·mask, so that its gradients are g and h everywhere.

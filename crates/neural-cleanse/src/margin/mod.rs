@@ -83,6 +83,7 @@ fn judge(classifier: &Classifier, margins: &[f64], found: Option<(usize, f64)>) 
         target: found.map(|(class, _)| class),
         figure: found.map(|(_, p)| p),
         further: Vec::new(),
+        confined: Vec::new(),
         verdict: Verdict::Inconclusive,
         words: format!(
             "the margins of {} classes are too few, or do not vary enough, to say how large a margin should be",

@@ -101,10 +101,7 @@ pub(crate) fn scan(plan: &Plan<'_>, observer: &dyn Observer) -> Result<PairScan>
         attack_success_threshold: options.config.attack_success_threshold.min(SUCCESS_THRESHOLD),
         ..options.config.clone()
     };
-    let columns = match options.rule() {
-        rule @ Rule::Ratio { .. } => rule,
-        Rule::Mad { .. } => Rule::ratio(config.norm),
-    };
+    let columns = rule::of_columns(config.norm);
     let mut contenders = contenders(plan);
     let (norms, references) = search(plan, &mut contenders, &config, columns, observer)?;
     let typically = typical_size_per_norm(&contenders, &references);
@@ -271,6 +268,7 @@ fn left_out(plan: &Plan<'_>, names: &[String]) -> Option<Look> {
         target: None,
         figure: None,
         further: Vec::new(),
+        confined: Vec::new(),
         verdict: Verdict::Clean,
         words: format!("not looked at as sources, with fewer than {FEWEST_IMAGES} images: {}", left_out.join(", ")),
     })

@@ -4,6 +4,7 @@ use ndarray::Array2;
 
 use crate::attack::Attack;
 use crate::detection::{self, Rule, Verdict, lower_quartile};
+use crate::inversion::Norm;
 use crate::look::{self, Look, Method};
 use crate::median_polish::{Polished, median_polish};
 
@@ -335,6 +336,14 @@ impl Table {
     }
 }
 
+/// How columns are judged, whose triggers are not confined.
+pub fn of_columns(norm: Norm) -> Rule {
+    match norm {
+        Norm::L2 => Rule::Ratio { backdoored_below: 0.44, suspicious_below: 0.57 },
+        Norm::L1 | Norm::Inf => Rule::Ratio { backdoored_below: 0.25, suspicious_below: 0.3 },
+    }
+}
+
 /// The share of the typical column under which one stands out. The rule for columns is a ratio rule.
 fn suspicious_below(columns: Rule) -> f64 {
     match columns {
@@ -350,13 +359,21 @@ fn weight(share: f64, likeness: Option<f64>) -> f64 {
 }
 
 fn look(method: Method, verdict: Verdict, figure: Option<f64>) -> Look {
-    Look { method, source: None, target: None, figure, further: Vec::new(), verdict, words: String::new() }
+    Look {
+        method,
+        source: None,
+        target: None,
+        figure,
+        further: Vec::new(),
+        confined: Vec::new(),
+        verdict,
+        words: String::new(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inversion::Norm;
 
     const N: usize = 10;
 
@@ -380,7 +397,7 @@ mod tests {
                 FurtherLooks { pair, first, found: vec![Some(Found { size: first * further, likeness: None }); 2] }
             })
             .collect();
-        table.judge(&names, Rule::ratio(Norm::L2), &looks)
+        table.judge(&names, of_columns(Norm::L2), &looks)
     }
 
     #[test]
@@ -424,7 +441,7 @@ mod tests {
             let looks = |pair| FurtherLooks { pair, first: found.size, found: vec![Some(found); 2] };
             let looks: Vec<FurtherLooks> = table.suspicious().into_iter().map(looks).collect();
             let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
-            table.judge(&names, Rule::ratio(Norm::L2), &looks)
+            table.judge(&names, of_columns(Norm::L2), &looks)
         };
         assert_eq!(look::verdict(&verdict(0.9).looks), Verdict::Clean);
         let foreign = verdict(0.05);
@@ -444,7 +461,7 @@ mod tests {
             let found = |pair| Found { size: sizes[pair].unwrap(), likeness: None };
             let again = |pair| FurtherLooks { pair, first: found(pair).size, found: vec![Some(found(pair)); 2] };
             let looks: Vec<FurtherLooks> = table.suspicious().into_iter().map(again).collect();
-            look::verdict(&table.judge(&names, Rule::ratio(Norm::L2), &looks).looks)
+            look::verdict(&table.judge(&names, of_columns(Norm::L2), &looks).looks)
         };
         assert_eq!(verdict(&sizes), Verdict::Clean);
         shrink(&mut sizes, (25, 3), 0.12);
@@ -484,7 +501,7 @@ mod tests {
     fn too_few_classes_or_triggers_allow_no_conclusion() {
         let few = Table::new(&Array2::from_shape_fn((4, 4), |(i, j)| (i != j).then_some(50.0)), 12);
         let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
-        let found = few.judge(&names, Rule::ratio(Norm::L2), &[]);
+        let found = few.judge(&names, of_columns(Norm::L2), &[]);
         assert_eq!(found.looks[0].verdict, Verdict::Inconclusive);
         assert!(found.looks[0].words.contains("4 classes are too few"), "{}", found.looks[0].words);
         let mut sizes = natural();

@@ -43,7 +43,10 @@ pub struct ScanReport {
     pub anomaly_index: Option<f64>,
     /// The lowest ratio of a class; null if no class converged.
     pub ratio: Option<f64>,
-    /// What that ratio is worth; null for scans that are unlike those of the zoo.
+    /// The lowest score of a class, which the ratio rule looks at; null if no class converged.
+    #[serde(default)]
+    pub score: Option<f64>,
+    /// What that score is worth; null for scans that are unlike those of the zoo.
     #[serde(default)]
     pub calibration: Option<Calibration>,
     /// The bound beyond which a class is flagged under `rule`.
@@ -110,6 +113,10 @@ pub struct ClassReport {
     pub size: Option<f64>,
     /// Size / `usual_size` (with norm `inf`, max|mask| / its median); null where the class was dropped or did not converge.
     pub ratio: Option<f64>,
+    /// What the ratio rule judges by: √(whole · confined), the geometric means of the ratios that the looks at the whole image came to and of those that were
+    /// confined to a part of it (where no trigger counts as 1); the ratio, where there were no further looks. Null where that is.
+    #[serde(default)]
+    pub score: Option<f64>,
     /// |norm − median| / (1.4826·MAD); null where the class was dropped or did not converge, or the MAD is 0.
     pub anomaly_index: Option<f64>,
     /// The share of clean images outside the class that the trigger sends to it, on images which the
@@ -121,6 +128,9 @@ pub struct ClassReport {
     pub gradient_samples: u64,
     /// The norms that further looks at a suspicious class gave; null for one that did not converge.
     pub further_looks: Vec<Option<f64>>,
+    /// The norms that such looks gave which were confined to a third of each side of the image.
+    #[serde(default)]
+    pub confined_looks: Vec<Option<f64>>,
 }
 
 /// One source and target in `scan.json`.
@@ -249,8 +259,9 @@ impl ScanReport {
             flagged_classes: scan.flagged_classes.clone(),
             anomaly_index: smallest.and_then(|class| class.anomaly_index),
             ratio: smallest.and_then(|class| class.ratio),
-            calibration: (smallest.and_then(|class| class.ratio)).and_then(|ratio| {
-                Calibration::of(ratio, scan.rule, config, classifier, scan.classes.len() + scan.dropped.len())
+            score: scan.lowest_score(),
+            calibration: scan.lowest_score().and_then(|score| {
+                Calibration::of(score, scan.rule, config, classifier, scan.classes.len() + scan.dropped.len())
             }),
             threshold: scan.rule.threshold(),
             rule: scan.rule,
@@ -380,11 +391,13 @@ impl ClassReport {
             extent: pixels(&class.inversion),
             size: class.inversion.size(),
             ratio: class.ratio,
+            score: class.score,
             anomaly_index: class.anomaly_index,
             attack_success_rate: Some(class.attack_success_rate),
             steps: class.inversion.steps.len(),
             gradient_samples: class.gradient_samples,
             further_looks: class.further_looks.clone(),
+            confined_looks: class.confined_looks.clone(),
         }
     }
 
@@ -400,11 +413,13 @@ impl ClassReport {
             extent: None,
             size: None,
             ratio: None,
+            score: None,
             anomaly_index: None,
             attack_success_rate: None,
             steps: class.steps,
             gradient_samples: class.gradient_samples,
             further_looks: Vec::new(),
+            confined_looks: Vec::new(),
         }
     }
 }

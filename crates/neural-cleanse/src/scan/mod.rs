@@ -21,7 +21,7 @@ use crate::searches::Searches;
 use crate::trigger::Backdoor;
 
 pub use observer::Observer;
-use survey::{FURTHER_LOOKS, Finished, norm_of, size, statistic};
+use survey::{FURTHER_LOOKS, Finished, all_further_looks, norm_of, size, statistic};
 pub use survey::{Job, Survey};
 
 /// What to scan for.
@@ -73,6 +73,8 @@ pub struct ClassScan {
     /// The [size](Inversion::size) / the usual size ([`Statistics::usual_size`]) or, where the maximum norm was optimised, the statistic / its median; `None`
     /// where the class did not converge.
     pub ratio: Option<f64>,
+    /// What the ratio rule judges it by, from the ratio and those of the further looks ([`detection::score`]).
+    pub score: Option<f64>,
     /// The anomaly index; `None` where the class did not converge or the MAD is 0.
     pub anomaly_index: Option<f64>,
     /// The share of clean images outside the class that the trigger sends to it, in 0..=1: of held-out images
@@ -82,6 +84,8 @@ pub struct ClassScan {
     pub gradient_samples: u64,
     /// The statistics of the further looks that a suspicious class was given.
     pub further_looks: Vec<Option<f64>>,
+    /// The statistics of those that were confined to a [window](crate::Window).
+    pub confined_looks: Vec<Option<f64>>,
 }
 
 /// A class that was dropped because its trigger could not become small enough.
@@ -140,6 +144,11 @@ impl Scan {
             trigger: class.inversion.trigger.clone(),
         };
         self.classes.iter().filter(flagged).map(backdoor).collect()
+    }
+
+    /// The lowest [score](ClassScan::score) of a class.
+    pub fn lowest_score(&self) -> Option<f64> {
+        self.classes.iter().filter_map(|class| class.score).min_by(f64::total_cmp)
     }
 
     /// The class with the smallest trigger.
@@ -266,7 +275,7 @@ impl<'a> Plan<'a> {
 
     /// The inversions to begin with: one for each class, in ascending order.
     pub fn first_jobs(&self) -> Vec<Job> {
-        self.classes.iter().map(|&class| Job { class, look: 0 }).collect()
+        self.classes.iter().map(|&class| Job::first(class)).collect()
     }
 
     /// The verdict, from the `survey` and what came of the further jobs that it called for, in their order.
@@ -284,14 +293,18 @@ impl<'a> Plan<'a> {
         let suspects = survey.suspicious(&statistics, rule);
         let seen_again: Vec<Option<f64>> = further.iter().map(|inversion| statistic(norm, inversion)).collect();
         let ratio = |inversion: &Inversion| statistics.ratio_of(size(norm, inversion)?);
-        let looks: Vec<FurtherLooks> = (suspects.iter().zip(further.chunks(FURTHER_LOOKS as usize)))
-            .map(|(&position, looks)| FurtherLooks { position, ratios: looks.iter().map(ratio).collect() })
+        let looks: Vec<FurtherLooks> = (suspects.iter().zip(further.chunks(all_further_looks(norm))))
+            .map(|(&position, looks)| {
+                let (whole, confined) = looks.split_at(FURTHER_LOOKS);
+                let [whole, confined] = [whole, confined].map(|looks| looks.iter().map(ratio).collect());
+                FurtherLooks { position, whole, confined }
+            })
             .collect();
 
         let classes: Vec<usize> = (0..survey.finished.len()).map(|i| survey.class(i)).collect();
         let names: Vec<String> = classes.iter().map(|&class| class_label(classifier, class)).collect();
         let detection = if survey.is_of_few() {
-            few_classes::judge(&shares_of_image(classifier, &survey, &further), &names)
+            few_classes::judge(&shares_of_image(classifier, &survey, &further, all_further_looks(norm)), &names)
         } else {
             detection::judge(&statistics, &names, rule, &looks)
         };
@@ -299,11 +312,18 @@ impl<'a> Plan<'a> {
         let unseen = self.unseen.as_ref().unwrap_or(&self.working);
         let mut scanned = Vec::with_capacity(classes.len());
         for (i, Finished { inversion, gradient_samples }) in survey.finished.into_iter().enumerate() {
-            let looks = suspects.iter().position(|&suspect| suspect == i);
+            let suspect = suspects.iter().position(|&suspect| suspect == i);
+            let again =
+                suspect.map_or(&[][..], |k| &seen_again[k * all_further_looks(norm)..][..all_further_looks(norm)]);
+            let (further_looks, confined_looks) = again.split_at(FURTHER_LOOKS.min(again.len()));
             scanned.push(ClassScan {
                 norm_l1: inversion.trigger.norm_l1(),
                 statistic: norm_of(norm, &inversion.trigger),
                 ratio: statistics.standings[i].ratio,
+                score: statistics.standings[i].ratio.map(|ratio| match suspect {
+                    Some(k) => looks[k].score(ratio),
+                    None => ratio,
+                }),
                 anomaly_index: statistics.standings[i].anomaly_index,
                 attack_success_rate: unseen.attack_success_rate(
                     classifier,
@@ -311,9 +331,8 @@ impl<'a> Plan<'a> {
                     inversion.target_class,
                 )?,
                 gradient_samples,
-                further_looks: looks.map_or(Vec::new(), |k| {
-                    seen_again[k * FURTHER_LOOKS as usize..(k + 1) * FURTHER_LOOKS as usize].to_vec()
-                }),
+                further_looks: further_looks.to_vec(),
+                confined_looks: confined_looks.to_vec(),
                 inversion,
             });
         }
@@ -353,12 +372,22 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// For each class its extent in the first look and in the further ones, as shares of the image.
-fn shares_of_image(classifier: &Classifier, survey: &Survey, further: &[Inversion]) -> Vec<Vec<Option<f64>>> {
+/// For each class its extent in the first look, and in the further ones, as shares of the image.
+fn shares_of_image(
+    classifier: &Classifier,
+    survey: &Survey,
+    further: &[Inversion],
+    further_looks: usize,
+) -> Vec<(Option<f64>, FurtherLooks)> {
     let [_, height, width] = classifier.image_shape();
     let share = |inversion: &Inversion| Some(inversion.extent?.pixels() / (height * width) as f64);
-    let looks = survey.finished.iter().zip(further.chunks(FURTHER_LOOKS as usize));
-    looks.map(|(first, further)| std::iter::once(&first.inversion).chain(further).map(share).collect()).collect()
+    let classes = survey.finished.iter().zip(further.chunks(further_looks)).enumerate();
+    let shares = classes.map(|(position, (first, looks))| {
+        let (whole, confined) = looks.split_at(FURTHER_LOOKS);
+        let [whole, confined] = [whole, confined].map(|looks| looks.iter().map(share).collect());
+        (share(&first.inversion), FurtherLooks { position, whole, confined })
+    });
+    shares.collect()
 }
 
 /// The samples to work on and those, if there are enough, to measure on.

@@ -4,9 +4,15 @@ use crate::few_classes;
 use crate::inversion::{Inversion, Norm};
 use crate::searches::Contender;
 use crate::trigger::Trigger;
+use crate::window::Window;
 
-/// How many further inversions a suspicious class is given.
-pub(super) const FURTHER_LOOKS: u64 = 2;
+/// How many further inversions a suspicious class is given, with the whole image to change, and as many confined to a window.
+pub(super) const FURTHER_LOOKS: usize = 2;
+
+/// How many these are in all. The maximum norm, which makes triggers faint rather than small, is judged without the confined ones.
+pub(super) fn all_further_looks(norm: Norm) -> usize {
+    if norm == Norm::Inf { FURTHER_LOOKS } else { 2 * FURTHER_LOOKS }
+}
 
 /// One inversion that a scan asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -15,6 +21,15 @@ pub struct Job {
     pub class: usize,
     /// 0, or the number of a further look at the class.
     pub look: u64,
+    /// What the trigger is confined to; `None` is the whole image.
+    pub window: Option<Window>,
+}
+
+impl Job {
+    /// The first look at a class.
+    pub fn first(class: usize) -> Self {
+        Job { class, look: 0, window: None }
+    }
 }
 
 /// What came of the first inversion of every class.
@@ -75,11 +90,16 @@ impl Survey {
         Survey { finished, dropped, typical: Some(typical) }
     }
 
-    /// The further looks that the suspicious classes are given under `options`.
+    /// The further looks that the suspicious classes are given under `options`: at the whole image, and confined to where their triggers are most opaque.
     pub fn further_jobs(&self, options: &ScanOptions) -> Vec<Job> {
-        let suspects = self.suspicious(&self.statistics(options.config.norm), options.rule());
-        let looks = |i: usize| (1..=FURTHER_LOOKS).map(move |look| Job { class: self.class(i), look });
-        suspects.into_iter().flat_map(looks).collect()
+        let norm = options.config.norm;
+        let looks = |i: usize| {
+            let Inversion { target_class: class, ref trigger, .. } = self.finished[i].inversion;
+            let window = Window::densest(trigger);
+            let confined = move |look| (look > FURTHER_LOOKS).then_some(window);
+            (1..=all_further_looks(norm)).map(move |look| Job { class, look: look as u64, window: confined(look) })
+        };
+        self.suspicious(&self.statistics(norm), options.rule()).into_iter().flat_map(looks).collect()
     }
 
     /// Whether there are so few classes that a rule of their own judges them.

@@ -112,7 +112,7 @@ impl SizeChart {
 fn size(report: &ScanReport, class: &ClassReport) -> f64 {
     let norm = if report.parameters.norm == Norm::Inf { class.norm_inf } else { class.norm_l1 };
     let size = match report.rule {
-        Rule::Ratio { .. } => class.ratio.zip(report.usual_size).map(|(ratio, usual)| ratio * usual),
+        Rule::Ratio { .. } => class.score.or(class.ratio).zip(report.usual_size).map(|(score, usual)| score * usual),
         Rule::Mad { .. } => None,
     };
     size.or(norm).unwrap_or(0.0)

@@ -177,7 +177,7 @@ impl<'a> ScanPage<'a> {
             (Norm::Inf, _) => "largest mask values",
             (_, Rule::Mad { .. }) => "L1 norms of the masks",
             (_, Rule::Ratio { .. }) => {
-                "sizes of the triggers, in pixels, each between the L1 norm of its mask and the extent of the part that it needs"
+                "sizes of the triggers, in pixels, each between the L1 norm of its mask and the extent of the part that it needs (of small ones, the mean of all looks)"
             }
         }
     }
