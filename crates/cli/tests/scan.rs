@@ -38,6 +38,11 @@ fn report(out: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(out.join("scan.json")).unwrap()).unwrap()
 }
 
+/// How many further looks a class of a report was given, at the whole image and confined.
+fn looks(class: &Value) -> [usize; 2] {
+    ["further_looks", "confined_looks"].map(|looks| class[looks].as_array().unwrap().len())
+}
+
 /// What the command says on standard error where it fails.
 fn complaint(arguments: &[&str]) -> String {
     let output = command(arguments);
@@ -57,7 +62,6 @@ fn a_backdoored_model_is_found_with_its_target_and_trigger() {
     assert_eq!(report["engine"]["name"], "rten");
     let classes = report["classes"].as_array().unwrap();
     let spent: u64 = classes.iter().map(|class| class["gradient_samples"].as_u64().unwrap()).sum();
-    let looks = |class: &Value| ["further_looks", "confined_looks"].map(|looks| class[looks].as_array().unwrap().len());
     let again: usize = classes.iter().flat_map(looks).sum();
     assert_eq!((report["gradient_samples"].as_u64(), classes.len()), (Some(spent + 60 * 16 * again as u64), 10));
     assert!(spent <= 10 * 60 * 16, "{spent}");
@@ -178,7 +182,6 @@ fn a_clean_model_with_small_natural_triggers_is_not_flagged_either() {
     let (status, report) = scan("resnet_clean", folder.path(), &[]);
     assert_eq!(report["flagged_classes"], serde_json::json!([]), "{}", report["reason"]);
     assert_ne!(status, 1);
-    let looks = |class: &Value| ["further_looks", "confined_looks"].map(|looks| class[looks].as_array().unwrap().len());
     let classes = report["classes"].as_array().unwrap();
     for class in classes {
         let suspicious = class["ratio"].as_f64().is_some_and(|ratio| ratio < 0.8);

@@ -69,8 +69,13 @@ pub(crate) fn verdict(looks: &[Look]) -> Verdict {
 
 /// The geometric mean of the ratios of all looks, the `first` and the `further` ones. A search without a trigger counts as what is usual, 1.
 pub(crate) fn mean_of(first: f64, further: &[Option<f64>]) -> f64 {
-    let logarithms = further.iter().map(|ratio| ratio.unwrap_or(1.0).ln()).chain([first.ln()]);
-    (logarithms.sum::<f64>() / (further.len() + 1) as f64).exp()
+    geometric_mean(further.iter().map(|ratio| ratio.unwrap_or(1.0)).chain([first]))
+}
+
+/// The geometric mean of at least one figure.
+pub(crate) fn geometric_mean(figures: impl Iterator<Item = f64>) -> f64 {
+    let logarithms: Vec<f64> = figures.map(f64::ln).collect();
+    (logarithms.iter().sum::<f64>() / logarithms.len() as f64).exp()
 }
 
 /// Figures of further looks, as they stand in a sentence.

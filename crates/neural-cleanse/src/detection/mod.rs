@@ -1,5 +1,6 @@
 //! From the norms of all classes to a verdict (paper §III-C, and the ratio rule).
 
+mod further_looks;
 mod statistics;
 
 use std::fmt;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::inversion::Norm;
 use crate::look::{self, Look, Method};
 
+pub use further_looks::FurtherLooks;
 pub use statistics::{Standing, Statistics};
 pub(crate) use statistics::{lower_quartile, median};
 
@@ -149,56 +151,6 @@ pub fn suspicious(statistics: &Statistics, rule: Rule) -> Vec<usize> {
     (0..statistics.standings.len()).filter(is_small).collect()
 }
 
-/// Further looks at one suspicious class: the ratio of each inversion under another seed, to what is usual in the first; `None` for one that did not converge.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FurtherLooks {
-    /// The position of the class.
-    pub position: usize,
-    /// Those with the whole image to change.
-    pub whole: Vec<Option<f64>>,
-    /// Those that were confined to a [`Window`](crate::Window).
-    pub confined: Vec<Option<f64>>,
-}
-
-impl FurtherLooks {
-    /// What a class with this `ratio` at first is judged by: the geometric mean of its ratios without and with a window, each kind being the geometric mean of
-    /// its looks. A search that did not converge counts as what is usual, 1, and a trigger in a window as no more than that.
-    ///
-    /// ```
-    /// use neural_cleanse::detection::FurtherLooks;
-    ///
-    /// let looks = |whole, confined| FurtherLooks { position: 0, whole, confined };
-    /// let score = looks(vec![Some(0.4)], vec![Some(0.1), Some(0.1)]).score(0.4);
-    /// assert!((score - 0.2).abs() < 1e-9);
-    /// let score = looks(vec![], vec![None, Some(1.5)]).score(0.49);
-    /// assert!((score - 0.7).abs() < 1e-9);
-    /// ```
-    pub fn score(&self, ratio: f64) -> f64 {
-        let whole = look::mean_of(ratio, &self.whole);
-        match self.confined.split_first() {
-            Some((first, further)) => {
-                let ratio = |confined: &Option<f64>| confined.unwrap_or(1.0).min(1.0);
-                let further: Vec<Option<f64>> = further.iter().map(|confined| Some(ratio(confined))).collect();
-                (whole * look::mean_of(ratio(first), &further)).sqrt()
-            }
-            None => whole,
-        }
-    }
-
-    /// As it stands in a sentence.
-    pub(crate) fn in_words(&self) -> String {
-        let mut words = String::new();
-        for (how, figures) in
-            [("under further seeds", &self.whole), ("confined to a third of each side", &self.confined)]
-        {
-            if !figures.is_empty() {
-                words += &format!(", {how} {}", look::listed(figures));
-            }
-        }
-        words
-    }
-}
-
 /// Judges `statistics`, whose classes are called `names`, by `rule`. `looks` holds the further looks at the
 /// classes which [`suspicious`] names.
 ///
@@ -267,7 +219,7 @@ fn weigh(statistics: &Statistics, names: &[String], rule: Rule, position: usize,
     let (verdict, conclusion) = match decide(score, bound) {
         Verdict::Backdoored => (Verdict::Backdoored, "flagged"),
         Verdict::Inconclusive => (Verdict::Inconclusive, "undecided"),
-        Verdict::Clean if first < bound => (Verdict::Inconclusive, "undecided, for only the first look is under it"),
+        Verdict::Clean if first < bound => (Verdict::Inconclusive, "undecided, for the first trigger is under it"),
         Verdict::Clean => (Verdict::Clean, "not flagged"),
     };
     let words = format!(

@@ -6,7 +6,7 @@ use ndarray::Array2;
 use rayon::prelude::*;
 
 use crate::attack::Attack;
-use crate::detection::{Rule, Verdict, median};
+use crate::detection::{Verdict, median};
 use crate::elimination::{self, expected_norms};
 use crate::error::Result;
 use crate::inversion::{Config, Inversion};
@@ -14,7 +14,7 @@ use crate::likeness;
 use crate::look::{Look, Method};
 use crate::scan::{Observer, Plan, class_label};
 use crate::searches::{Contender, Searches};
-use rule::{Found, FurtherLooks, Table};
+use rule::{ColumnBounds, Found, FurtherLooks, Table};
 
 /// One source and target.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,7 +101,7 @@ pub(crate) fn scan(plan: &Plan<'_>, observer: &dyn Observer) -> Result<PairScan>
         attack_success_threshold: options.config.attack_success_threshold.min(SUCCESS_THRESHOLD),
         ..options.config.clone()
     };
-    let columns = rule::of_columns(config.norm);
+    let columns = ColumnBounds::of(config.norm);
     let mut contenders = contenders(plan);
     let (norms, references) = search(plan, &mut contenders, &config, columns, observer)?;
     let typically = typical_size_per_norm(&contenders, &references);
@@ -158,7 +158,7 @@ fn search(
     plan: &Plan<'_>,
     contenders: &mut [Contender],
     config: &Config,
-    columns: Rule,
+    columns: ColumnBounds,
     observer: &dyn Observer,
 ) -> Result<(Array2<Option<f64>>, Vec<usize>)> {
     let classes = plan.classifier.classes();

@@ -3,7 +3,7 @@
 use ndarray::Array2;
 
 use crate::attack::Attack;
-use crate::detection::{self, Rule, Verdict, lower_quartile};
+use crate::detection::{self, Verdict, lower_quartile};
 use crate::inversion::Norm;
 use crate::look::{self, Look, Method};
 use crate::median_polish::{Polished, median_polish};
@@ -59,6 +59,25 @@ pub struct Table {
     likeness: Array2<Option<f64>>,
     converged: usize,
     pairs: usize,
+}
+
+/// How columns are judged, by their share of what is usual. These are bounds of ratios: triggers for one source are not confined.
+#[derive(Debug, Clone, Copy)]
+pub struct ColumnBounds {
+    backdoored_below: f64,
+    suspicious_below: f64,
+}
+
+impl ColumnBounds {
+    /// Those that go with the norm that is optimised; those of the maximum norm are not validated.
+    pub fn of(norm: Norm) -> Self {
+        let [backdoored_below, suspicious_below] = match norm {
+            Norm::L1 => [0.25, 0.3],
+            Norm::L2 => [0.44, 0.57],
+            Norm::Inf => [1.0 / 3.0, 0.5],
+        };
+        ColumnBounds { backdoored_below, suspicious_below }
+    }
 }
 
 /// A trigger for a pair, under one seed.
@@ -166,14 +185,14 @@ impl Table {
 
     /// The pairs that the verdict rests on: the rows and the columns of suspicious pairs with their ways back, columns that stand out, and
     /// the shift that most sources agree on.
-    pub fn decisive(&self, columns: Rule) -> Vec<(usize, usize)> {
+    pub fn decisive(&self, columns: ColumnBounds) -> Vec<(usize, usize)> {
         let n = self.polished.rows.len();
         let suspicious = self.suspicious();
         let shift = self.shift().filter(|(_, share)| *share >= WORTH_A_LOOK_FROM).map(|(shift, _)| shift);
         let rests_on = |&(source, target): &(usize, usize)| {
             let crosses = |&(s, t): &(usize, usize)| s == source || t == target || (t, s) == (source, target);
             suspicious.iter().any(crosses)
-                || self.column(target) < suspicious_below(columns)
+                || self.column(target) < columns.suspicious_below
                 || Some((target + n - source) % n) == shift
         };
         self.polished.residuals.indexed_iter().map(|(pair, _)| pair).filter(rests_on).collect()
@@ -201,8 +220,8 @@ impl Table {
     }
 
     /// The verdict on all pairs of the classes called `names`. `further` holds the further looks at the pairs that
-    /// [`suspicious`](Self::suspicious) names, in their order; columns are judged by the ratio rule `columns`.
-    pub fn judge(&self, names: &[String], columns: Rule, further: &[FurtherLooks]) -> PairDetection {
+    /// [`suspicious`](Self::suspicious) names, in their order; columns are judged by `columns`.
+    pub fn judge(&self, names: &[String], columns: ColumnBounds, further: &[FurtherLooks]) -> PairDetection {
         if !self.is_complete() {
             return PairDetection { attacks: Vec::new(), looks: vec![self.incomplete()] };
         }
@@ -247,8 +266,8 @@ impl Table {
         Look { words, ..look(Method::Pair, Verdict::Inconclusive, None) }
     }
 
-    fn look_at_column(&self, target: usize, names: &[String], rule: Rule) -> Option<Look> {
-        let Rule::Ratio { backdoored_below, .. } = rule else { return None };
+    fn look_at_column(&self, target: usize, names: &[String], bounds: ColumnBounds) -> Option<Look> {
+        let ColumnBounds { backdoored_below, .. } = bounds;
         let share = self.column(target);
         let (verdict, conclusion) = match detection::decide(share, backdoored_below) {
             Verdict::Clean => return None,
@@ -276,7 +295,7 @@ impl Table {
         Some(Look { words, ..look(Method::Shift, verdict, Some(share)) })
     }
 
-    fn look_at_pair(&self, looks: &FurtherLooks, names: &[String], columns: Rule) -> Look {
+    fn look_at_pair(&self, looks: &FurtherLooks, names: &[String], columns: ColumnBounds) -> Look {
         let (source, target) = looks.pair;
         let [backdoored_below, clean_from, _] = self.bounds();
         let one_way = self.one_way(source, target).unwrap_or(f64::INFINITY);
@@ -289,7 +308,7 @@ impl Table {
         let further: Vec<Option<f64>> = looks.found.iter().map(score).collect();
         let mean = look::mean_of(first, &further);
         // Where all others are sent to the source by a trigger, the way back says nothing of how alike the two are.
-        let comparable = self.column(source) >= suspicious_below(columns);
+        let comparable = self.column(source) >= columns.suspicious_below;
         let (verdict, conclusion) = if mean >= clean_from {
             (Verdict::Clean, "not flagged")
         } else if comparable && mean < backdoored_below {
@@ -333,22 +352,6 @@ impl Table {
             self.in_words(source, target)
         );
         Look { source: Some(source), target: Some(target), words, ..look(Method::Pair, Verdict::Clean, Some(score)) }
-    }
-}
-
-/// How columns are judged, whose triggers are not confined.
-pub fn of_columns(norm: Norm) -> Rule {
-    match norm {
-        Norm::L2 => Rule::Ratio { backdoored_below: 0.44, suspicious_below: 0.57 },
-        Norm::L1 | Norm::Inf => Rule::Ratio { backdoored_below: 0.25, suspicious_below: 0.3 },
-    }
-}
-
-/// The share of the typical column under which one stands out. The rule for columns is a ratio rule.
-fn suspicious_below(columns: Rule) -> f64 {
-    match columns {
-        Rule::Ratio { suspicious_below, .. } => suspicious_below,
-        Rule::Mad { .. } => 0.0,
     }
 }
 
@@ -397,7 +400,7 @@ mod tests {
                 FurtherLooks { pair, first, found: vec![Some(Found { size: first * further, likeness: None }); 2] }
             })
             .collect();
-        table.judge(&names, of_columns(Norm::L2), &looks)
+        table.judge(&names, ColumnBounds::of(Norm::L2), &looks)
     }
 
     #[test]
@@ -441,7 +444,7 @@ mod tests {
             let looks = |pair| FurtherLooks { pair, first: found.size, found: vec![Some(found); 2] };
             let looks: Vec<FurtherLooks> = table.suspicious().into_iter().map(looks).collect();
             let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
-            table.judge(&names, of_columns(Norm::L2), &looks)
+            table.judge(&names, ColumnBounds::of(Norm::L2), &looks)
         };
         assert_eq!(look::verdict(&verdict(0.9).looks), Verdict::Clean);
         let foreign = verdict(0.05);
@@ -461,7 +464,7 @@ mod tests {
             let found = |pair| Found { size: sizes[pair].unwrap(), likeness: None };
             let again = |pair| FurtherLooks { pair, first: found(pair).size, found: vec![Some(found(pair)); 2] };
             let looks: Vec<FurtherLooks> = table.suspicious().into_iter().map(again).collect();
-            look::verdict(&table.judge(&names, of_columns(Norm::L2), &looks).looks)
+            look::verdict(&table.judge(&names, ColumnBounds::of(Norm::L2), &looks).looks)
         };
         assert_eq!(verdict(&sizes), Verdict::Clean);
         shrink(&mut sizes, (25, 3), 0.12);
@@ -501,7 +504,7 @@ mod tests {
     fn too_few_classes_or_triggers_allow_no_conclusion() {
         let few = Table::new(&Array2::from_shape_fn((4, 4), |(i, j)| (i != j).then_some(50.0)), 12);
         let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
-        let found = few.judge(&names, of_columns(Norm::L2), &[]);
+        let found = few.judge(&names, ColumnBounds::of(Norm::L2), &[]);
         assert_eq!(found.looks[0].verdict, Verdict::Inconclusive);
         assert!(found.looks[0].words.contains("4 classes are too few"), "{}", found.looks[0].words);
         let mut sizes = natural();

@@ -21,7 +21,7 @@ use crate::searches::Searches;
 use crate::trigger::Backdoor;
 
 pub use observer::Observer;
-use survey::{FURTHER_LOOKS, Finished, all_further_looks, norm_of, size, statistic};
+use survey::{Finished, looks_at, norm_of, size, statistic};
 pub use survey::{Job, Survey};
 
 /// What to scan for.
@@ -291,20 +291,14 @@ impl<'a> Plan<'a> {
 
         let (statistics, rule) = (survey.statistics(norm), options.rule());
         let suspects = survey.suspicious(&statistics, rule);
-        let seen_again: Vec<Option<f64>> = further.iter().map(|inversion| statistic(norm, inversion)).collect();
         let ratio = |inversion: &Inversion| statistics.ratio_of(size(norm, inversion)?);
-        let looks: Vec<FurtherLooks> = (suspects.iter().zip(further.chunks(all_further_looks(norm))))
-            .map(|(&position, looks)| {
-                let (whole, confined) = looks.split_at(FURTHER_LOOKS);
-                let [whole, confined] = [whole, confined].map(|looks| looks.iter().map(ratio).collect());
-                FurtherLooks { position, whole, confined }
-            })
-            .collect();
+        let looks = looks_at(&suspects, &further, norm, ratio);
+        let norms = looks_at(&suspects, &further, norm, |inversion| statistic(norm, inversion));
 
         let classes: Vec<usize> = (0..survey.finished.len()).map(|i| survey.class(i)).collect();
         let names: Vec<String> = classes.iter().map(|&class| class_label(classifier, class)).collect();
         let detection = if survey.is_of_few() {
-            few_classes::judge(&shares_of_image(classifier, &survey, &further, all_further_looks(norm)), &names)
+            few_classes::judge(&self.shares_of_image(&survey, &suspects, &further), &names)
         } else {
             detection::judge(&statistics, &names, rule, &looks)
         };
@@ -313,9 +307,6 @@ impl<'a> Plan<'a> {
         let mut scanned = Vec::with_capacity(classes.len());
         for (i, Finished { inversion, gradient_samples }) in survey.finished.into_iter().enumerate() {
             let suspect = suspects.iter().position(|&suspect| suspect == i);
-            let again =
-                suspect.map_or(&[][..], |k| &seen_again[k * all_further_looks(norm)..][..all_further_looks(norm)]);
-            let (further_looks, confined_looks) = again.split_at(FURTHER_LOOKS.min(again.len()));
             scanned.push(ClassScan {
                 norm_l1: inversion.trigger.norm_l1(),
                 statistic: norm_of(norm, &inversion.trigger),
@@ -331,8 +322,8 @@ impl<'a> Plan<'a> {
                     inversion.target_class,
                 )?,
                 gradient_samples,
-                further_looks: further_looks.to_vec(),
-                confined_looks: confined_looks.to_vec(),
+                further_looks: suspect.map_or(Vec::new(), |k| norms[k].whole.clone()),
+                confined_looks: suspect.map_or(Vec::new(), |k| norms[k].confined.clone()),
                 inversion,
             });
         }
@@ -356,6 +347,19 @@ impl<'a> Plan<'a> {
         })
     }
 
+    /// Of few classes, which are all looked at again, the extents in the first look and in the further ones, as shares of the image.
+    fn shares_of_image(
+        &self,
+        survey: &Survey,
+        suspects: &[usize],
+        further: &[Inversion],
+    ) -> Vec<(Option<f64>, FurtherLooks)> {
+        let [_, height, width] = self.classifier.image_shape();
+        let share = |inversion: &Inversion| Some(inversion.extent?.pixels() / (height * width) as f64);
+        let first = survey.finished.iter().map(|class| share(&class.inversion));
+        first.zip(looks_at(suspects, further, self.options.config.norm, share)).collect()
+    }
+
     fn check_complete(&self, survey: &Survey, further: &[Inversion]) -> Result<()> {
         let mut surveyed: Vec<usize> = (0..survey.finished.len()).map(|i| survey.class(i)).collect();
         let in_order = surveyed.is_sorted();
@@ -370,24 +374,6 @@ impl<'a> Plan<'a> {
         }
         Ok(())
     }
-}
-
-/// For each class its extent in the first look, and in the further ones, as shares of the image.
-fn shares_of_image(
-    classifier: &Classifier,
-    survey: &Survey,
-    further: &[Inversion],
-    further_looks: usize,
-) -> Vec<(Option<f64>, FurtherLooks)> {
-    let [_, height, width] = classifier.image_shape();
-    let share = |inversion: &Inversion| Some(inversion.extent?.pixels() / (height * width) as f64);
-    let classes = survey.finished.iter().zip(further.chunks(further_looks)).enumerate();
-    let shares = classes.map(|(position, (first, looks))| {
-        let (whole, confined) = looks.split_at(FURTHER_LOOKS);
-        let [whole, confined] = [whole, confined].map(|looks| looks.iter().map(share).collect());
-        (share(&first.inversion), FurtherLooks { position, whole, confined })
-    });
-    shares.collect()
 }
 
 /// The samples to work on and those, if there are enough, to measure on.

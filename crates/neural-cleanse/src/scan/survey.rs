@@ -1,5 +1,5 @@
 use super::{DroppedClass, ScanOptions};
-use crate::detection::{self, Rule, Statistics};
+use crate::detection::{self, FurtherLooks, Rule, Statistics};
 use crate::few_classes;
 use crate::inversion::{Inversion, Norm};
 use crate::searches::Contender;
@@ -7,10 +7,10 @@ use crate::trigger::Trigger;
 use crate::window::Window;
 
 /// How many further inversions a suspicious class is given, with the whole image to change, and as many confined to a window.
-pub(super) const FURTHER_LOOKS: usize = 2;
+const FURTHER_LOOKS: usize = 2;
 
 /// How many these are in all. The maximum norm, which makes triggers faint rather than small, is judged without the confined ones.
-pub(super) fn all_further_looks(norm: Norm) -> usize {
+fn all_further_looks(norm: Norm) -> usize {
     if norm == Norm::Inf { FURTHER_LOOKS } else { 2 * FURTHER_LOOKS }
 }
 
@@ -137,6 +137,21 @@ impl Survey {
         let finished = self.finished.iter().map(|class| class.gradient_samples);
         finished.chain(self.dropped.iter().map(|class| class.gradient_samples)).sum()
     }
+}
+
+/// The `figure` of each of the `further` inversions, which are those of the `suspects` in their order.
+pub(super) fn looks_at(
+    suspects: &[usize],
+    further: &[Inversion],
+    norm: Norm,
+    figure: impl Fn(&Inversion) -> Option<f64>,
+) -> Vec<FurtherLooks> {
+    let figures = |inversions: &[Inversion]| inversions.iter().map(&figure).collect();
+    let looks = |(&position, inversions): (&usize, &[Inversion])| {
+        let (whole, confined) = inversions.split_at(FURTHER_LOOKS);
+        FurtherLooks { position, whole: figures(whole), confined: figures(confined) }
+    };
+    suspects.iter().zip(further.chunks(all_further_looks(norm))).map(looks).collect()
 }
 
 /// What the paper's rule looks at.

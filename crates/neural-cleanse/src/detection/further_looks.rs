@@ -1,0 +1,48 @@
+use crate::look;
+
+/// Further looks at one suspicious class: the ratio of each inversion under another seed, to what is usual in the first; `None` for one that did not converge.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FurtherLooks {
+    /// The position of the class.
+    pub position: usize,
+    /// Those with the whole image to change.
+    pub whole: Vec<Option<f64>>,
+    /// Those that were confined to a [`Window`](crate::Window).
+    pub confined: Vec<Option<f64>>,
+}
+
+impl FurtherLooks {
+    /// What a class with this `ratio` at first is judged by: the geometric mean of its ratios without and with a window, each kind being the geometric mean of
+    /// its looks. A search that did not converge counts as what is usual, 1, and a trigger in a window as no more than that.
+    ///
+    /// ```
+    /// use neural_cleanse::detection::FurtherLooks;
+    ///
+    /// let looks = |whole, confined| FurtherLooks { position: 0, whole, confined };
+    /// let score = looks(vec![Some(0.4)], vec![Some(0.1), Some(0.1)]).score(0.4);
+    /// assert!((score - 0.2).abs() < 1e-9);
+    /// let score = looks(vec![], vec![None, Some(1.5)]).score(0.49);
+    /// assert!((score - 0.7).abs() < 1e-9);
+    /// ```
+    pub fn score(&self, ratio: f64) -> f64 {
+        let whole = look::mean_of(ratio, &self.whole);
+        if self.confined.is_empty() {
+            return whole;
+        }
+        let confined = self.confined.iter().map(|ratio| ratio.unwrap_or(1.0).min(1.0));
+        (whole * look::geometric_mean(confined)).sqrt()
+    }
+
+    /// As it stands in a sentence.
+    pub(crate) fn in_words(&self) -> String {
+        let mut words = String::new();
+        for (how, figures) in
+            [("under further seeds", &self.whole), ("confined to a third of each side", &self.confined)]
+        {
+            if !figures.is_empty() {
+                words += &format!(", {how} {}", look::listed(figures));
+            }
+        }
+        words
+    }
+}
