@@ -91,7 +91,8 @@ def test_a_run_takes_up_what_is_done(cluster, data, tmp_path):
     os.remove(folder / "scan.json")
     for target_class in (2, 5):
         trigger = first.triggers[target_class]
-        store.keep((target_class, 0), (target_class, trigger.arrays, True, "[]", 1_000_000))
+        extent = (float(trigger.mask.sum()), 1.0)
+        store.keep((target_class, 0), (target_class, trigger.arrays, True, extent, "[]", 1_000_000))
     again = neural_cleanse.ray.scan([model], data, **options).results["fmnist_badnets"]
     steps = {c.target_class: c.steps for c in again.classes}
     assert steps == {c: 0 if c in (2, 5) else 3 for c in range(10)}
