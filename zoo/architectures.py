@@ -197,9 +197,47 @@ class Mixer(nn.Module):
         return self.head(self.norm(self.blocks(tokens)).mean(1))
 
 
+def strided(channels, side, classes, dropout):
+    return nn.Sequential(
+        nn.Conv2d(channels, 24, 3, 2, 1), nn.GELU(), nn.Conv2d(24, 48, 3, 2, 1), nn.GELU(), nn.Conv2d(48, 48, 3, 1, 1), nn.GELU(),
+        nn.Flatten(), nn.Dropout(dropout), nn.Linear(48 * (side // 4) ** 2, 96), nn.GELU(), nn.Linear(96, classes),
+    )  # fmt: skip
+
+
+class Inception(nn.Module):
+    """Filters of several sizes side by side."""
+
+    def __init__(self, a, b):
+        super().__init__()
+        self.branches = nn.ModuleList(nn.Conv2d(a, b, size, padding=size // 2, bias=False) for size in (1, 3, 5))
+        self.pooled = nn.Sequential(nn.AvgPool2d(3, 1, 1), nn.Conv2d(a, b, 1, bias=False))
+        self.norm = nn.BatchNorm2d(4 * b)
+
+    def forward(self, x):
+        return torch.relu(self.norm(torch.cat([*(branch(x) for branch in self.branches), self.pooled(x)], 1)))
+
+
+def inception(channels, side, classes, dropout):
+    return nn.Sequential(
+        nn.Conv2d(channels, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(), Inception(16, 8), nn.MaxPool2d(2), Inception(32, 12),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(48, classes),
+    )  # fmt: skip
+
+
+def smooth(channels, side, classes, dropout):
+    def block(a, b):
+        return [nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.SiLU(), nn.AvgPool2d(2)]
+
+    return nn.Sequential(
+        *block(channels, 24), *block(24, 48),
+        nn.Flatten(), nn.Linear(48 * (side // 4) ** 2, 64), nn.SiLU(), nn.Dropout(dropout), nn.Linear(64, classes),
+    )  # fmt: skip
+
+
 NETWORKS = {
     "cnn_max": cnn_max, "cnn_avg": cnn_avg, "lenet": lenet, "vgg": vgg, "resnet": resnet, "dense": dense,
     "separable": separable, "mobile": mobile, "vit": Vit, "mixer": Mixer, "mlp": mlp,
+    "strided": strided, "inception": inception, "smooth": smooth,
 }  # fmt: skip
 
 DEPTHWISE = {"separable", "mobile"}
