@@ -49,7 +49,20 @@ fn a_source_specific_backdoor_is_seen_by_its_pair_and_by_no_target() {
     let pair = look("pair");
     assert_eq!((&pair["verdict"], &pair["source"], &pair["target"]), (&json!("backdoored"), &json!(8), &json!(1)));
     assert!(pair["figure"].as_f64().unwrap() < 0.4 && pair["further"].as_array().unwrap().len() == 2, "{pair}");
-    assert!(evidence.iter().all(|look| report["reason"].as_str().unwrap().contains(look["words"].as_str().unwrap())));
+    // Confined to a window, the patch is smaller.
+    let share =
+        |looks: &str| pair[looks].as_array().unwrap().iter().map(|look| look.as_f64().unwrap()).collect::<Vec<_>>();
+    let found = report["pairs"].as_array().unwrap().iter().find(|pair| pair["attacked"] == true).unwrap();
+    assert_eq!(
+        [&found["further_looks"], &found["confined_looks"]].map(|looks| looks.as_array().unwrap().len()),
+        [2, 2]
+    );
+    assert_eq!(share("confined").len(), 2);
+    assert!(share("confined").iter().all(|confined| *confined < found["share"].as_f64().unwrap()), "{pair}");
+    let in_reason = |look: &&Value| report["reason"].as_str().unwrap().contains(look["words"].as_str().unwrap());
+    assert!(evidence.iter().filter(|look| look["verdict"] != "clean").all(|look| in_reason(&look)));
+    // Of what is no sign of a backdoor, pairs are not named where another is one.
+    assert_eq!(evidence.iter().filter(|look| look["method"] == "pair").filter(in_reason).count(), 1, "{evidence:?}");
     assert_eq!(report["margins"]["margins"].as_array().unwrap().len(), 10);
 
     let pairs = report["pairs"].as_array().unwrap();

@@ -34,7 +34,7 @@ pub struct Look {
     pub figure: Option<f64>,
     /// The same under further seeds; null for a search that did not converge.
     pub further: Vec<Option<f64>>,
-    /// The same of searches that were confined to a third of each side of the image.
+    /// The same of searches that were confined to a third of each side of the image; for `pair` to a fifth, and the size alone, as a share of what is expected.
     #[serde(default)]
     pub confined: Vec<Option<f64>>,
     /// What this speaks for by itself.
@@ -44,17 +44,29 @@ pub struct Look {
 }
 
 /// The words of all `looks` as one reason. Of the classes with small triggers that were let off, only the one with the smallest is named, and none where another
-/// class was not let off.
+/// class was not let off; likewise of the pairs.
 pub(crate) fn reason(looks: &[Look]) -> String {
-    let by_size = || looks.iter().filter(|look| look.method == Method::Norm);
     let figure = |look: &&Look| look.figure.unwrap_or(f64::INFINITY);
-    let most_suspicious = by_size().min_by(|a, b| figure(a).total_cmp(&figure(b)));
-    let others_stand = by_size().any(|look| look.verdict != Verdict::Clean);
     let counts = |look: &&Look| {
-        let let_off = look.method == Method::Norm && look.verdict == Verdict::Clean;
-        !let_off || (!others_stand && most_suspicious == Some(look))
+        let is_alike = |other: &&Look| other.is_of_pairs() == look.is_of_pairs() && other.method != Method::Margin;
+        let alike = || looks.iter().filter(is_alike);
+        let most_suspicious = alike().min_by(|a, b| figure(a).total_cmp(&figure(b)));
+        let others_stand = alike().any(|other| other.verdict != Verdict::Clean);
+        !look.is_let_off() || (!others_stand && most_suspicious == Some(look))
     };
     looks.iter().filter(counts).map(|look| look.words.as_str()).collect::<Vec<_>>().join("; ")
+}
+
+impl Look {
+    /// Whether it is at a class or a pair whose trigger is no sign of a backdoor.
+    fn is_let_off(&self) -> bool {
+        let is_at_one = matches!(self.method, Method::Norm | Method::Pair) && self.figure.is_some();
+        is_at_one && self.verdict == Verdict::Clean
+    }
+
+    fn is_of_pairs(&self) -> bool {
+        matches!(self.method, Method::Pair | Method::Column | Method::Shift)
+    }
 }
 
 /// What all `looks` come to: backdoored if any speaks for it, otherwise inconclusive if any does, otherwise clean.
@@ -97,6 +109,13 @@ mod tests {
         let left_out = Look { method: Method::Pair, figure: None, ..look(8, 0.0, Verdict::Clean) };
         let [first, second] = let_off;
         let undecided = look(7, 0.65, Verdict::Inconclusive);
-        assert_eq!(reason(&[first, undecided, left_out, second]), "7; 8");
+        let looks = [first, undecided, left_out, second];
+        assert_eq!(reason(&looks), "7; 8");
+
+        let of_pair = |class: usize, figure, verdict| Look { method: Method::Pair, ..look(class, figure, verdict) };
+        let pairs = [of_pair(1, 0.5, Verdict::Clean), of_pair(2, 0.3, Verdict::Clean)];
+        assert_eq!(reason(&[&looks[..], &pairs].concat()), "7; 8; 2");
+        let column = Look { method: Method::Column, ..look(4, 0.1, Verdict::Backdoored) };
+        assert_eq!(reason(&[&looks[..], &pairs, &[column]].concat()), "7; 8; 4");
     }
 }

@@ -85,9 +85,9 @@ impl Contender {
         }
     }
 
-    /// A class, and one whose images are to be sent there, before the first step.
-    pub fn of_pair(source: usize, target: usize, look: u64) -> Self {
-        Contender { source: Some(source), ..Contender::new(Job { look, ..Job::first(target) }) }
+    /// The class of `job`, and one whose images are to be sent there, before the first step.
+    pub fn of_pair(source: usize, job: Job) -> Self {
+        Contender { source: Some(source), ..Contender::new(job) }
     }
 
     /// Σ|mask| of the best trigger at the end of the last round, if there was one.
@@ -357,7 +357,7 @@ mod tests {
         let mut searches = Searches::new(&classifier, &working, &config, observer, 3).unwrap();
         searches.memory = memory;
         let mut contenders: Vec<Contender> = [2, 5, 7].map(|class| Contender::new(Job::first(class))).into();
-        contenders.extend([Contender::of_pair(2, 7, 0), Contender::of_pair(7, 2, 0)]);
+        contenders.extend([Contender::of_pair(2, Job::first(7)), Contender::of_pair(7, Job::first(2))]);
         for &steps in rounds {
             let in_the_race = contenders.iter_mut().filter(|contender| !contender.is_dropped()).collect();
             searches.advance(in_the_race, steps).unwrap();

@@ -5,9 +5,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::trigger::Trigger;
 
-/// The part of each side of the image that a window has.
-const PART: usize = 3;
-
 /// A rectangle of pixels.
 ///
 /// A patch fits into one, and a search that is confined to it finds the patch again, smaller than before. A natural trigger lives of small changes all over the
@@ -25,7 +22,10 @@ pub struct Window {
 }
 
 impl Window {
-    /// A third as high and as wide as the image, where the trigger is most opaque: where Σm² of the mask is largest, the first of several.
+    /// The `part`-th part as high and as wide as the image (rounded up), where the trigger is most opaque: where Σm² of the mask is largest, the first of several.
+    ///
+    /// # Panics
+    /// If `part` is 0.
     ///
     /// ```
     /// use ndarray::{Array3, s};
@@ -34,15 +34,15 @@ impl Window {
     /// # fn main() -> neural_cleanse::Result<()> {
     /// let mut mask = Array3::from_elem((1, 9, 12), 0.1);
     /// mask.slice_mut(s![.., 5..7, 8..11]).fill(1.0);
-    /// let window = Window::densest(&Trigger::new(mask, Array3::zeros((1, 9, 12)))?);
+    /// let window = Window::densest(&Trigger::new(mask, Array3::zeros((1, 9, 12)))?, 3);
     /// assert_eq!(window, Window { top: 4, left: 7, height: 3, width: 4 });
     /// # Ok(())
     /// # }
     /// ```
-    pub fn densest(trigger: &Trigger) -> Self {
+    pub fn densest(trigger: &Trigger, part: usize) -> Self {
         let opacities = trigger.pixel_opacities();
         let (rows, columns) = opacities.dim();
-        let (height, width) = (rows.div_ceil(PART), columns.div_ceil(PART));
+        let (height, width) = (rows.div_ceil(part), columns.div_ceil(part));
         // What is above and to the left of each corner.
         let mut above = Array2::zeros((rows + 1, columns + 1));
         above.slice_mut(s![1.., 1..]).assign(&opacities.mapv(|opacity| opacity * opacity));
@@ -78,7 +78,7 @@ mod tests {
     fn small_images_and_empty_masks_have_a_window_too() {
         for shape in [(1, 1, 1), (1, 2, 5), (3, 1, 4)] {
             let trigger = Trigger::new(Array3::zeros(shape), Array3::zeros(shape)).unwrap();
-            let window = Window::densest(&trigger);
+            let window = Window::densest(&trigger, 3);
             assert_eq!((window.top, window.left), (0, 0));
             assert!((1..=shape.1).contains(&window.height) && (1..=shape.2).contains(&window.width), "{window:?}");
         }

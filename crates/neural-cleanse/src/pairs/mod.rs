@@ -1,5 +1,6 @@
 //! Triggers for each source and target by themselves: what finds backdoors that concern one source class, and all-to-all ones.
 
+mod further_looks;
 mod rule;
 
 use ndarray::Array2;
@@ -9,12 +10,14 @@ use crate::attack::Attack;
 use crate::detection::{Verdict, median};
 use crate::elimination::{self, expected_norms};
 use crate::error::Result;
-use crate::inversion::{Config, Inversion};
+use crate::inversion::{Config, Inversion, Norm};
 use crate::likeness;
 use crate::look::{Look, Method};
-use crate::scan::{Observer, Plan, class_label};
+use crate::scan::{FURTHER_LOOKS, Job, Observer, Plan, all_further_looks, class_label};
 use crate::searches::{Contender, Searches};
-use rule::{ColumnBounds, Found, FurtherLooks, Table};
+use crate::window::Window;
+use further_looks::{Found, FurtherLooks};
+use rule::{ColumnBounds, Table};
 
 /// One source and target.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,8 +33,8 @@ pub struct Pair {
     /// How much more like the images of the target the trigger makes those of the source, in raw pixel values, as a share of what is usual for this
     /// model; `None` where there is no trigger, or pixels tell nothing.
     pub likeness: Option<f64>,
-    /// What is judged: the share divided by that of the way back, where this is under 1, times the likeness (0.1 at the least) as a multiple of 0.5,
-    /// where there is one.
+    /// What makes it suspicious: the share divided by that of the way back, where this is under 1, times the likeness (0.1 at the least) as a multiple
+    /// of 0.5, where there is one.
     pub score: Option<f64>,
     /// How many steps were taken.
     pub steps: usize,
@@ -39,6 +42,8 @@ pub struct Pair {
     pub gradient_samples: u64,
     /// The sizes of the further looks that a suspicious pair was given, as multiples of what is typical for norm 1; `None` for one that did not converge.
     pub further_looks: Vec<Option<f64>>,
+    /// The same of those that were confined to a [window](Window).
+    pub confined_looks: Vec<Option<f64>>,
     /// What the search came to; `None` where it was dropped because the pair does not stand out.
     pub inversion: Option<Inversion>,
     /// The share of the clean images of the source that the trigger sends to the target, in 0..=1, on images which the
@@ -68,8 +73,8 @@ const SUCCESS_THRESHOLD: f64 = 0.9;
 /// With fewer images of a class than this, a trigger that works on all of them says little.
 const FEWEST_IMAGES: usize = 8;
 
-/// How many further inversions a suspicious pair is given.
-const FURTHER_LOOKS: u64 = 2;
+/// The part of each side of the image that further looks are confined to: the trigger for one source is smaller than that for all.
+const WINDOW: usize = 5;
 
 /// A look at the pairs that are left: after a step, pairs with at least this share of what is expected are dropped.
 struct Screening {
@@ -108,10 +113,10 @@ pub(crate) fn scan(plan: &Plan<'_>, observer: &dyn Observer) -> Result<PairScan>
     let sizes = sizes(norms, &contenders, typically);
     let (likenesses, usually) = likenesses(plan, &contenders, &references)?;
     let table = Table::new(&sizes, contenders.len()).with_likeness(likenesses);
-    let suspicious = table.suspicious();
-    let mut further: Vec<Contender> = (suspicious.iter())
-        .flat_map(|&(source, target)| (1..=FURTHER_LOOKS).map(move |look| Contender::of_pair(source, target, look)))
-        .collect();
+    // What was dropped was as expected, and has no trigger to look at again.
+    let is_finished = |pair: &(usize, usize)| inversion_of(&contenders, *pair).is_some();
+    let suspicious: Vec<(usize, usize)> = table.suspicious(columns).into_iter().filter(is_finished).collect();
+    let mut further = further_contenders(&suspicious, &contenders, config.norm);
     if !further.is_empty() {
         let mut searches = Searches::new(classifier, &plan.working, &config, observer, further.len())?;
         searches.advance(further.iter_mut().collect(), config.steps)?;
@@ -121,12 +126,15 @@ pub(crate) fn scan(plan: &Plan<'_>, observer: &dyn Observer) -> Result<PairScan>
         let likeness = likeness::relative(likeness_by(plan, look)?, usually);
         Ok(Some(Found { size: norm * relative_size(look, typically), likeness }))
     };
-    let looks: Vec<FurtherLooks> = (suspicious.iter().zip(further.chunks(FURTHER_LOOKS as usize)))
-        .map(|(&pair, looks)| {
-            let first = sizes[pair].unwrap_or(f64::INFINITY);
-            Ok(FurtherLooks { pair, first, found: looks.iter().map(found_by).collect::<Result<_>>()? })
-        })
-        .collect::<Result<_>>()?;
+    let found: Vec<Option<Found>> = further.iter().map(found_by).collect::<Result<_>>()?;
+    let looks_at = |(&pair, found): (&(usize, usize), &[Option<Found>])| {
+        let (whole, confined) = found.split_at(FURTHER_LOOKS);
+        let size = sizes[pair].unwrap_or(f64::INFINITY);
+        let first = Found { size, likeness: table.likeness(pair.0, pair.1) };
+        FurtherLooks { pair, first, whole: whole.to_vec(), confined: confined.to_vec() }
+    };
+    let looks: Vec<FurtherLooks> =
+        suspicious.iter().zip(found.chunks(all_further_looks(config.norm))).map(looks_at).collect();
     let names: Vec<String> = (0..classifier.classes()).map(|class| class_label(classifier, class)).collect();
     let found = table.judge(&names, columns, &looks);
     let spent = |contenders: &[Contender]| contenders.iter().map(|contender| contender.gradient_samples).sum::<u64>();
@@ -146,9 +154,25 @@ fn contenders(plan: &Plan<'_>) -> Vec<Contender> {
     let present = |source: &usize| images_of(plan, *source) >= FEWEST_IMAGES;
     let of_source = |source: usize| {
         let targets = plan.classes.iter().filter(move |&&target| target != source);
-        targets.map(move |&target| Contender::of_pair(source, target, 0))
+        targets.map(move |&target| Contender::of_pair(source, Job::first(target)))
     };
     (0..plan.classifier.classes()).filter(present).flat_map(of_source).collect()
+}
+
+/// What the search for a pair came to, if it was finished.
+fn inversion_of(contenders: &[Contender], (of, to): (usize, usize)) -> Option<&Inversion> {
+    let of_pair = contenders.iter().find(|contender| (source(contender), contender.class) == (of, to));
+    of_pair.and_then(|contender| contender.inversion.as_ref())
+}
+
+/// The further looks at the `suspicious` pairs: at the whole image, and confined to where their first triggers are most opaque.
+fn further_contenders(suspicious: &[(usize, usize)], first: &[Contender], norm: Norm) -> Vec<Contender> {
+    let looks = |&(source, class): &(usize, usize)| {
+        let found = inversion_of(first, (source, class)).into_iter();
+        let jobs = found.flat_map(move |found| Job::further(class, Window::densest(&found.trigger, WINDOW), norm));
+        jobs.map(move |job| Contender::of_pair(source, job))
+    };
+    suspicious.iter().flat_map(looks).collect()
 }
 
 /// Searches as far as the verdict needs it: all pairs for a while, those that stand out to the end, and then what these
@@ -338,6 +362,7 @@ fn pair(
         _ => None,
     };
     let look = looks.iter().find(|look| look.pair == (source, target));
+    let sizes = |found: &Vec<Option<Found>>| found.iter().map(|found| found.map(|found| found.size)).collect();
     Ok(Pair {
         source,
         target,
@@ -347,8 +372,8 @@ fn pair(
         score: table.score(source, target),
         steps: contender.steps,
         gradient_samples: contender.gradient_samples,
-        further_looks: look
-            .map_or(Vec::new(), |look| look.found.iter().map(|found| found.map(|found| found.size)).collect()),
+        further_looks: look.map_or(Vec::new(), |look| sizes(&look.whole)),
+        confined_looks: look.map_or(Vec::new(), |look| sizes(&look.confined)),
         inversion: contender.inversion,
         attack_success_rate,
     })
@@ -377,7 +402,7 @@ mod tests {
     use super::*;
 
     fn contender(source: usize, target: usize, norm: f64) -> Contender {
-        let mut contender = Contender::of_pair(source, target, 0);
+        let mut contender = Contender::of_pair(source, Job::first(target));
         contender.norms.push(Some(norm));
         contender
     }

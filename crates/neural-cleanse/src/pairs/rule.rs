@@ -2,42 +2,29 @@
 
 use ndarray::Array2;
 
+use super::further_looks::{Bounds, FurtherLooks, Weighed, weight};
 use crate::attack::Attack;
 use crate::detection::{self, Verdict, lower_quartile};
 use crate::inversion::Norm;
-use crate::look::{self, Look, Method};
+use crate::look::{Look, Method};
 use crate::median_polish::{Polished, median_polish};
 
 /// With fewer classes than this, rows and columns explain any table.
 pub const FEWEST_CLASSES: usize = 5;
 
-/// A pair with a [`Table::score`] below this is flagged, where the geometric mean of all looks at it is.
-///
-/// Of nine source-specific backdoors (of the half of the zoo that is for this) four were under it, at 0.09 at the most, and the fifth was at 0.23.
-const BACKDOORED_BELOW: f64 = 0.15;
-
-/// From this score on a pair is let off; between the two it leaves the verdict inconclusive. Of 38 clean models the lowest scores were 0.27, 0.31 and 0.38.
-const CLEAN_FROM: f64 = 0.27;
-
 /// A pair with a score below this is looked at again.
 const SUSPICIOUS_BELOW: f64 = 0.4;
-
-/// The likeness that a small trigger gives, as a share of the usual, where it neither speaks for a backdoor nor against it.
-const NEUTRAL_LIKENESS: f64 = 0.5;
-
-/// That a trigger makes no images alike says something of those alone whose size is less than this share of what is expected.
-const SMALL_BELOW: f64 = 0.6;
-
-/// What is below this share of the usual likeness counts as this much: it is measured on few images.
-const LEAST_LIKENESS: f64 = 0.1;
 
 /// Of more pairs than this, natural triggers reach further down: 1218 pairs of a clean model had scores from 0.14 on. There a pair must stand out from
 /// the lowest hundredth, too.
 const MANY_PAIRS: usize = 200;
 
-/// The bounds for many pairs (flagged, let off, looked at again) as shares of the score that a hundredth of them are under. No backdoored model of so many pairs was there to
-/// measure them on.
-const OF_THE_LOWEST_HUNDREDTH: [f64; 3] = [0.5, 0.55, 0.6];
+/// The bounds for the scores of many pairs, with the whole image to change, as shares of the score that a hundredth of them are under. No backdoored model of so many pairs
+/// was there to measure them on.
+const AMONG_MANY: Bounds = Bounds { backdoored_below: 0.5, clean_from: 0.55 };
+
+/// Likewise, below which a pair of many is looked at again.
+const SUSPICIOUS_AMONG_MANY: f64 = 0.6;
 
 /// Where at least this share of the sources have their lowest score at one shift, the attack is all-to-all. On the 38 clean models it was 0.4 at the most, on
 /// five of six such backdoors 0.8 at the least.
@@ -78,25 +65,11 @@ impl ColumnBounds {
         };
         ColumnBounds { backdoored_below, suspicious_below }
     }
-}
 
-/// A trigger for a pair, under one seed.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Found {
-    /// The size, in the unit of the [`Table`].
-    pub size: f64,
-    /// The [likeness](crate::likeness) as a share of the usual, where it can be measured.
-    pub likeness: Option<f64>,
-}
-
-/// Further looks at one pair.
-pub struct FurtherLooks {
-    /// Source and target.
-    pub pair: (usize, usize),
-    /// The size of the first look.
-    pub first: f64,
-    /// What further seeds found; `None` for one that did not converge.
-    pub found: Vec<Option<Found>>,
+    /// What the share of a column speaks for.
+    fn decide(self, share: f64) -> Verdict {
+        detection::decide(share, self.backdoored_below)
+    }
 }
 
 /// What the sizes of the pairs come to.
@@ -143,17 +116,26 @@ impl Table {
         self.one_way(source, target).map(|one_way| one_way * weight(one_way, self.likeness(source, target)))
     }
 
-    /// The scores under which a pair is flagged, not let off, and looked at again.
-    fn bounds(&self) -> [f64; 3] {
-        let bounds = [BACKDOORED_BELOW, CLEAN_FROM, SUSPICIOUS_BELOW];
+    /// The score that a hundredth of the pairs are under, where there are many.
+    fn lowest_hundredth(&self) -> Option<f64> {
         if self.pairs <= MANY_PAIRS {
-            return bounds;
+            return None;
         }
         let pairs = self.polished.residuals.indexed_iter();
         let mut scores: Vec<f64> = pairs.filter_map(|((source, target), _)| self.score(source, target)).collect();
         scores.sort_by(f64::total_cmp);
-        let lowest_hundredth = scores.get(scores.len() / 100).copied().unwrap_or(f64::INFINITY);
-        std::array::from_fn(|i| (OF_THE_LOWEST_HUNDREDTH[i] * lowest_hundredth).min(bounds[i]))
+        scores.get(scores.len() / 100).copied()
+    }
+
+    /// The score under which a pair is looked at again.
+    fn suspicious_below(&self) -> f64 {
+        let among_many = self.lowest_hundredth().map(|lowest| SUSPICIOUS_AMONG_MANY * lowest);
+        among_many.unwrap_or(f64::INFINITY).min(SUSPICIOUS_BELOW)
+    }
+
+    /// What a pair of this mean score with the whole image to change may be called at the worst: among many it must stand out from the lowest, too.
+    fn worst_among_many(&self, mean: f64) -> Verdict {
+        self.lowest_hundredth().map_or(Verdict::Backdoored, |lowest| AMONG_MANY.verdict(mean / lowest))
     }
 
     /// The size of `target`'s column as a share of what is usual, the lower quartile of all columns.
@@ -187,7 +169,7 @@ impl Table {
     /// the shift that most sources agree on.
     pub fn decisive(&self, columns: ColumnBounds) -> Vec<(usize, usize)> {
         let n = self.polished.rows.len();
-        let suspicious = self.suspicious();
+        let suspicious = self.suspicious(columns);
         let shift = self.shift().filter(|(_, share)| *share >= WORTH_A_LOOK_FROM).map(|(shift, _)| shift);
         let rests_on = |&(source, target): &(usize, usize)| {
             let crosses = |&(s, t): &(usize, usize)| s == source || t == target || (t, s) == (source, target);
@@ -202,18 +184,20 @@ impl Table {
         self.shift().filter(|(_, share)| *share >= SHIFTED_FROM).map(|(shift, _)| shift)
     }
 
-    /// The pairs that call for a second look, those with the lowest scores first.
-    pub fn suspicious(&self) -> Vec<(usize, usize)> {
+    /// The pairs that call for further looks, those with the lowest scores first. Those that an attack of all classes on one or to one another accounts for do not.
+    pub fn suspicious(&self, columns: ColumnBounds) -> Vec<(usize, usize)> {
         if !self.is_complete() {
             return Vec::new();
         }
         let n = self.polished.rows.len();
-        let [.., suspicious_below] = self.bounds();
+        let suspicious_below = self.suspicious_below();
         let shift = self.is_shifted();
         let on_shift = |(source, target): (usize, usize)| Some((target + n - source) % n) == shift;
+        let has_flagged_column =
+            |(_, target): (usize, usize)| columns.decide(self.column(target)) == Verdict::Backdoored;
         let scored = (self.polished.residuals.indexed_iter())
             .filter_map(|(pair, _)| Some((self.score(pair.0, pair.1)?, pair)))
-            .filter(|&(score, pair)| score < suspicious_below && !on_shift(pair));
+            .filter(|&(score, pair)| score < suspicious_below && !on_shift(pair) && !has_flagged_column(pair));
         let mut scored: Vec<(f64, (usize, usize))> = scored.collect();
         scored.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         scored.into_iter().take(MOST_LOOKED_AT_AGAIN).map(|(_, pair)| pair).collect()
@@ -269,7 +253,7 @@ impl Table {
     fn look_at_column(&self, target: usize, names: &[String], bounds: ColumnBounds) -> Option<Look> {
         let ColumnBounds { backdoored_below, .. } = bounds;
         let share = self.column(target);
-        let (verdict, conclusion) = match detection::decide(share, backdoored_below) {
+        let (verdict, conclusion) = match bounds.decide(share) {
             Verdict::Clean => return None,
             Verdict::Backdoored => (Verdict::Backdoored, format!("under the bound of {backdoored_below:.2}")),
             Verdict::Inconclusive => (Verdict::Inconclusive, "undecided (--mode targets looks closer)".to_owned()),
@@ -297,34 +281,24 @@ impl Table {
 
     fn look_at_pair(&self, looks: &FurtherLooks, names: &[String], columns: ColumnBounds) -> Look {
         let (source, target) = looks.pair;
-        let [backdoored_below, clean_from, _] = self.bounds();
-        let one_way = self.one_way(source, target).unwrap_or(f64::INFINITY);
         let first = self.score(source, target).unwrap_or(f64::INFINITY);
-        let score = |found: &Option<Found>| {
-            let Found { size, likeness } = (*found)?;
-            let one_way = one_way * size / looks.first;
-            Some(one_way * weight(one_way, likeness))
-        };
-        let further: Vec<Option<f64>> = looks.found.iter().map(score).collect();
-        let mean = look::mean_of(first, &further);
+        let Weighed { whole, further, confined, verdict, words } =
+            looks.weigh(self.one_way(source, target).unwrap_or(f64::INFINITY));
         // Where all others are sent to the source by a trigger, the way back says nothing of how alike the two are.
         let comparable = self.column(source) >= columns.suspicious_below;
-        let (verdict, conclusion) = if mean >= clean_from {
-            (Verdict::Clean, "not flagged")
-        } else if comparable && mean < backdoored_below {
-            (Verdict::Backdoored, "flagged")
-        } else {
-            (Verdict::Inconclusive, "undecided")
+        let (verdict, conclusion) = match (verdict, self.worst_among_many(whole)) {
+            (Verdict::Clean, _) | (_, Verdict::Clean) => (Verdict::Clean, "not flagged"),
+            (Verdict::Backdoored, Verdict::Backdoored) if comparable => (Verdict::Backdoored, "flagged"),
+            _ => (Verdict::Inconclusive, "undecided"),
         };
         let words = format!(
-            "images of class {} go to class {} by a trigger of {}: a score of {first:.2}, further seeds give {}, on average {mean:.2}, where the bounds \
-             are {backdoored_below:.2} and {clean_from:.2}: {conclusion}",
+            "images of class {} go to class {} by a trigger of {}: a score of {first:.2}, {words}: {conclusion}",
             names[source],
             names[target],
-            self.in_words(source, target),
-            look::listed(&further)
+            self.in_words(source, target)
         );
-        Look { source: Some(source), target: Some(target), further, words, ..look(Method::Pair, verdict, Some(first)) }
+        let (source, target) = (Some(source), Some(target));
+        Look { source, target, further, confined, words, ..look(Method::Pair, verdict, Some(first)) }
     }
 
     /// How small the trigger of a pair is, and how much it makes the images alike.
@@ -343,7 +317,7 @@ impl Table {
         let Some((score, source, target)) = scored.min_by(|a, b| a.0.total_cmp(&b.0)) else {
             return self.incomplete();
         };
-        let [.., suspicious_below] = self.bounds();
+        let suspicious_below = self.suspicious_below();
         let words = format!(
             "no pair of classes stands out (the lowest score, of {} to {}, is {score:.2}, not under {suspicious_below:.2}, by a trigger of {}), \
              no target does, and no shift",
@@ -353,12 +327,6 @@ impl Table {
         );
         Look { source: Some(source), target: Some(target), words, ..look(Method::Pair, Verdict::Clean, Some(score)) }
     }
-}
-
-/// What a share is multiplied by, for the likeness that the trigger gives.
-fn weight(share: f64, likeness: Option<f64>) -> f64 {
-    let weight = likeness.map_or(1.0, |likeness| likeness.max(LEAST_LIKENESS) / NEUTRAL_LIKENESS);
-    if share < SMALL_BELOW { weight } else { weight.max(1.0) }
 }
 
 fn look(method: Method, verdict: Verdict, figure: Option<f64>) -> Look {
@@ -377,6 +345,8 @@ fn look(method: Method, verdict: Verdict, figure: Option<f64>) -> Look {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::look;
+    use crate::pairs::further_looks::Found;
 
     const N: usize = 10;
 
@@ -392,14 +362,20 @@ mod tests {
     }
 
     fn judged(sizes: &Array2<Option<f64>>, further: f64) -> PairDetection {
+        judged_with(sizes, further, &[])
+    }
+
+    /// The sizes of further looks, and of confined ones, are those of the first look times a factor.
+    fn judged_with(sizes: &Array2<Option<f64>>, further: f64, confined: &[Option<f64>]) -> PairDetection {
         let table = Table::new(sizes, N * (N - 1));
         let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
-        let looks: Vec<FurtherLooks> = (table.suspicious().into_iter())
-            .map(|pair| {
-                let first = sizes[pair].unwrap();
-                FurtherLooks { pair, first, found: vec![Some(Found { size: first * further, likeness: None }); 2] }
-            })
-            .collect();
+        let looks = |pair| {
+            let first = sizes[pair].unwrap();
+            let found = |factor| Found { size: first * factor, likeness: None };
+            let confined = confined.iter().map(|factor| factor.map(found)).collect();
+            FurtherLooks { pair, first: found(1.0), whole: vec![Some(found(further)); 2], confined }
+        };
+        let looks: Vec<FurtherLooks> = table.suspicious(ColumnBounds::of(Norm::L2)).into_iter().map(looks).collect();
         table.judge(&names, ColumnBounds::of(Norm::L2), &looks)
     }
 
@@ -425,6 +401,62 @@ mod tests {
     }
 
     #[test]
+    fn a_pair_is_flagged_by_its_size_with_and_without_a_window_and_let_off_by_either() {
+        let cases = [
+            ("a patch", 0.1, Some(0.1), Verdict::Backdoored),
+            ("nearly", 0.1, Some(0.2), Verdict::Inconclusive),
+            ("tiny, but not in one place", 0.1, None, Verdict::Inconclusive),
+            ("small, and in one place", 0.18, Some(0.1), Verdict::Inconclusive),
+            ("small, but not in one place", 0.18, None, Verdict::Clean),
+            ("in one place, but not small", 0.3, Some(0.1), Verdict::Clean),
+        ];
+        for (name, shrunk, score, verdict) in cases {
+            let mut sizes = natural();
+            shrink(&mut sizes, (4, 7), shrunk);
+            let share = judged(&sizes, 1.0).looks[0].figure.unwrap();
+            // What the size must be multiplied by for the geometric mean to be this score.
+            let factor = score.map(|score: f64| (score / share).powi(2));
+            let found = judged_with(&sizes, 1.0, &[factor; 2]);
+            assert_eq!(found.looks[0].verdict, verdict, "{name}: {}", found.looks[0].words);
+            assert_eq!(found.attacks.is_empty(), verdict != Verdict::Backdoored, "{name}");
+            assert_eq!(found.looks[0].confined.len(), 2, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_trigger_in_a_window_counts_as_no_more_than_is_expected_and_none_as_much() {
+        let mut sizes = natural();
+        shrink(&mut sizes, (4, 7), 0.1);
+        let verdict = |confined: [Option<f64>; 2]| judged_with(&sizes, 1.0, &confined).looks[0].verdict;
+        assert_eq!(verdict([None, Some(0.5)]), verdict([Some(100.0), Some(0.5)]));
+        assert_eq!(verdict([Some(1.0), Some(100.0)]), Verdict::Inconclusive);
+    }
+
+    #[test]
+    fn the_looks_at_the_whole_image_say_how_alike_a_trigger_makes_the_images() {
+        let mut sizes = natural();
+        shrink(&mut sizes, (4, 7), 0.18);
+        let first = sizes[(4, 7)].unwrap();
+        let found = |size: f64, likeness| Found { size: size * first, likeness: Some(likeness) };
+        let verdict = |whole, confined| {
+            let mut likeness = Array2::from_elem((N, N), Some(1.0));
+            likeness[[4, 7]] = Some(0.3);
+            let table = Table::new(&sizes, N * (N - 1)).with_likeness(likeness);
+            let looks = FurtherLooks {
+                pair: (4, 7),
+                first: found(1.0, 0.3),
+                whole: vec![Some(found(1.0, whole)); 2],
+                confined: vec![Some(found(0.5, confined)); 2],
+            };
+            let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
+            table.judge(&names, ColumnBounds::of(Norm::L2), &[looks]).looks[0].verdict
+        };
+        assert_eq!(verdict(0.3, 0.3), Verdict::Backdoored);
+        assert_eq!(verdict(1.5, 0.3), Verdict::Clean);
+        assert_eq!(verdict(0.3, 1.5), Verdict::Backdoored);
+    }
+
+    #[test]
     fn classes_that_are_near_in_both_directions_are_alike_and_no_attack() {
         let mut sizes = natural();
         shrink(&mut sizes, (4, 7), 0.3);
@@ -441,8 +473,9 @@ mod tests {
             likeness[[4, 7]] = Some(share);
             let table = Table::new(&sizes, N * (N - 1)).with_likeness(likeness);
             let found = Found { size: sizes[(4, 7)].unwrap(), likeness: Some(share) };
-            let looks = |pair| FurtherLooks { pair, first: found.size, found: vec![Some(found); 2] };
-            let looks: Vec<FurtherLooks> = table.suspicious().into_iter().map(looks).collect();
+            let looks = |pair| FurtherLooks { pair, first: found, whole: vec![Some(found); 2], confined: vec![] };
+            let looks: Vec<FurtherLooks> =
+                table.suspicious(ColumnBounds::of(Norm::L2)).into_iter().map(looks).collect();
             let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
             table.judge(&names, ColumnBounds::of(Norm::L2), &looks)
         };
@@ -462,8 +495,10 @@ mod tests {
         let verdict = |sizes: &Array2<Option<f64>>| {
             let table = Table::new(sizes, N * (N - 1));
             let found = |pair| Found { size: sizes[pair].unwrap(), likeness: None };
-            let again = |pair| FurtherLooks { pair, first: found(pair).size, found: vec![Some(found(pair)); 2] };
-            let looks: Vec<FurtherLooks> = table.suspicious().into_iter().map(again).collect();
+            let looks = |pair| vec![Some(found(pair)); 2];
+            let again = |pair| FurtherLooks { pair, first: found(pair), whole: looks(pair), confined: looks(pair) };
+            let looks: Vec<FurtherLooks> =
+                table.suspicious(ColumnBounds::of(Norm::L2)).into_iter().map(again).collect();
             look::verdict(&table.judge(&names, ColumnBounds::of(Norm::L2), &looks).looks)
         };
         assert_eq!(verdict(&sizes), Verdict::Clean);
@@ -475,6 +510,9 @@ mod tests {
     fn a_column_is_an_attack_of_all_to_one() {
         let mut sizes = natural();
         (0..N).for_each(|source| shrink(&mut sizes, (source, 3), 0.15));
+        assert_eq!(judged(&sizes, 1.0).attacks, [Attack::AllToOne { target: 3 }]);
+        // One of them may be easier still.
+        shrink(&mut sizes, (6, 3), 0.1);
         assert_eq!(judged(&sizes, 1.0).attacks, [Attack::AllToOne { target: 3 }]);
     }
 

@@ -156,15 +156,18 @@ pub struct PairReport {
     /// How much more like the images of the target the trigger makes those of the source, in raw pixel values, as a share of what is usual for this
     /// model; null where there is no trigger, or pixels tell nothing.
     pub likeness: Option<f64>,
-    /// What is judged: the share divided by that of the way back, where this is under 1, times the likeness (0.1 at the least) as a multiple of 0.5,
-    /// where there is one.
+    /// What makes a pair suspicious: the share divided by that of the way back, where this is under 1, times the likeness (0.1 at the least) as a multiple
+    /// of 0.5, where there is one.
     pub score: Option<f64>,
     /// How many steps were taken.
     pub steps: usize,
     /// How many images went forward and backward, but for the further looks.
     pub gradient_samples: u64,
-    /// The norms that further looks at a suspicious pair gave; null for one that did not converge.
+    /// The sizes that further looks at a suspicious pair gave, as multiples of what is typical for norm 1; null for one that did not converge.
     pub further_looks: Vec<Option<f64>>,
+    /// The same of such looks that were confined to a fifth of each side of the image.
+    #[serde(default)]
+    pub confined_looks: Vec<Option<f64>>,
     /// The share of the clean images of the source that the trigger sends to the target, measured where `attacked`.
     pub attack_success_rate: Option<f64>,
 }
@@ -360,6 +363,7 @@ impl PairReport {
             steps: pair.steps,
             gradient_samples: pair.gradient_samples,
             further_looks: pair.further_looks.clone(),
+            confined_looks: pair.confined_looks.clone(),
             attack_success_rate: pair.attack_success_rate,
         }
     }

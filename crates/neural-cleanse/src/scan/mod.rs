@@ -21,6 +21,7 @@ use crate::searches::Searches;
 use crate::trigger::Backdoor;
 
 pub use observer::Observer;
+pub(crate) use survey::{FURTHER_LOOKS, all_further_looks};
 use survey::{Finished, looks_at, norm_of, size, statistic};
 pub use survey::{Job, Survey};
 

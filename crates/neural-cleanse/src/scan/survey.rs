@@ -6,11 +6,14 @@ use crate::searches::Contender;
 use crate::trigger::Trigger;
 use crate::window::Window;
 
-/// How many further inversions a suspicious class is given, with the whole image to change, and as many confined to a window.
-const FURTHER_LOOKS: usize = 2;
+/// How many further inversions a suspicious class or pair is given, with the whole image to change, and as many confined to a window.
+pub(crate) const FURTHER_LOOKS: usize = 2;
+
+/// The part of each side of the image that this window has.
+const WINDOW: usize = 3;
 
 /// How many these are in all. The maximum norm, which makes triggers faint rather than small, is judged without the confined ones.
-fn all_further_looks(norm: Norm) -> usize {
+pub(crate) fn all_further_looks(norm: Norm) -> usize {
     if norm == Norm::Inf { FURTHER_LOOKS } else { 2 * FURTHER_LOOKS }
 }
 
@@ -29,6 +32,12 @@ impl Job {
     /// The first look at a class.
     pub fn first(class: usize) -> Self {
         Job { class, look: 0, window: None }
+    }
+
+    /// The further looks at a class: at the whole image, and confined to `window`.
+    pub(crate) fn further(class: usize, window: Window, norm: Norm) -> impl Iterator<Item = Job> {
+        let confined = move |look| (look > FURTHER_LOOKS).then_some(window);
+        (1..=all_further_looks(norm)).map(move |look| Job { class, look: look as u64, window: confined(look) })
     }
 }
 
@@ -95,9 +104,7 @@ impl Survey {
         let norm = options.config.norm;
         let looks = |i: usize| {
             let Inversion { target_class: class, ref trigger, .. } = self.finished[i].inversion;
-            let window = Window::densest(trigger);
-            let confined = move |look| (look > FURTHER_LOOKS).then_some(window);
-            (1..=all_further_looks(norm)).map(move |look| Job { class, look: look as u64, window: confined(look) })
+            Job::further(class, Window::densest(trigger, WINDOW), norm)
         };
         self.suspicious(&self.statistics(norm), options.rule()).into_iter().flat_map(looks).collect()
     }
