@@ -68,8 +68,8 @@ fn a_scan_that_is_killed_at_any_moment_comes_to_the_same_in_the_end() {
 
 #[test]
 fn a_scan_of_pairs_that_is_killed_at_any_moment_comes_to_the_same_in_the_end() {
-    let few = ["--mode", "pairs", "--steps", "12", "--samples", "120"];
-    kill_at_any_moment(|out| scan_of("fixtures/fmnist_source_specific.onnx", out, &few), 3);
+    let few = ["--mode", "pairs", "--steps", "15", "--samples", "120"];
+    kill_at_any_moment(|out| scan_of("fixtures/fmnist_source_specific.onnx", out, &few), 1);
 }
 
 /// `scan` ends with `status`. `NEURAL_CLEANSE_KILLS` is how often it is killed, 5 if it is not set.

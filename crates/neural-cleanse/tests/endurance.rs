@@ -85,9 +85,9 @@ fn memory_stays_flat_over_ten_thousand_steps() {
         let held = memory.held.into_inner().unwrap();
         eprintln!("{}: {held:?} KiB at every thousandth step", engine.name());
         assert_eq!(held.len(), 10);
-        // Engines fill their pools in the first thousands of steps; what leaks goes on. The figures of each step are kept: less than
-        // a hundred bytes.
-        assert!(held[9] < held[4] + 1024, "{}: {held:?} KiB", engine.name());
+        // Engines fill their pools in the first thousands of steps, the more of them the busier the machine is; what leaks goes on. The
+        // figures of each step are kept: less than a hundred bytes.
+        assert!(held[9] < held[6] + 512, "{}: {held:?} KiB", engine.name());
     }
 }
 
