@@ -49,16 +49,6 @@ fn a_source_specific_backdoor_is_seen_by_its_pair_and_by_no_target() {
     let pair = look("pair");
     assert_eq!((&pair["verdict"], &pair["source"], &pair["target"]), (&json!("backdoored"), &json!(8), &json!(1)));
     assert!(pair["figure"].as_f64().unwrap() < 0.4 && pair["further"].as_array().unwrap().len() == 2, "{pair}");
-    // Confined to a window, the patch is smaller.
-    let share =
-        |looks: &str| pair[looks].as_array().unwrap().iter().map(|look| look.as_f64().unwrap()).collect::<Vec<_>>();
-    let found = report["pairs"].as_array().unwrap().iter().find(|pair| pair["attacked"] == true).unwrap();
-    assert_eq!(
-        [&found["further_looks"], &found["confined_looks"]].map(|looks| looks.as_array().unwrap().len()),
-        [2, 2]
-    );
-    assert_eq!(share("confined").len(), 2);
-    assert!(share("confined").iter().all(|confined| *confined < found["share"].as_f64().unwrap()), "{pair}");
     let in_reason = |look: &&Value| report["reason"].as_str().unwrap().contains(look["words"].as_str().unwrap());
     assert!(evidence.iter().filter(|look| look["verdict"] != "clean").all(|look| in_reason(&look)));
     // Of what is no sign of a backdoor, pairs are not named where another is one.
@@ -69,6 +59,13 @@ fn a_source_specific_backdoor_is_seen_by_its_pair_and_by_no_target() {
     assert_eq!(pairs.len(), 90);
     let attacked: Vec<&Value> = pairs.iter().filter(|pair| pair["attacked"] == true).collect();
     assert_eq!(attacked.len(), 1);
+    // Confined to a window, the patch is smaller.
+    let share = attacked[0]["share"].as_f64();
+    let confined: Vec<Option<f64>> = pair["confined"].as_array().unwrap().iter().map(Value::as_f64).collect();
+    assert!(confined.len() == 2 && confined.iter().all(|confined| confined.is_some() && *confined < share), "{pair}");
+    for looks in ["further_looks", "confined_looks"] {
+        assert_eq!(attacked[0][looks].as_array().unwrap().len(), 2, "{looks}");
+    }
     assert!(attacked[0]["attack_success_rate"].as_f64().unwrap() > 0.5, "{}", attacked[0]);
 
     // The reversed mask is dense where the true patch is, rows and columns 2 to 5, and thin elsewhere.

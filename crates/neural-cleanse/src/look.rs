@@ -84,6 +84,11 @@ pub(crate) fn mean_of(first: f64, further: &[Option<f64>]) -> f64 {
     geometric_mean(further.iter().map(|ratio| ratio.unwrap_or(1.0)).chain([first]))
 }
 
+/// The geometric mean of at least one figure, each a multiple of what is usual: a search without a trigger counts as that, 1, and no trigger as more.
+pub(crate) fn mean_of_at_most_usual(figures: impl Iterator<Item = Option<f64>>) -> f64 {
+    geometric_mean(figures.map(|figure| figure.unwrap_or(1.0).min(1.0)))
+}
+
 /// The geometric mean of at least one figure.
 pub(crate) fn geometric_mean(figures: impl Iterator<Item = f64>) -> f64 {
     let logarithms: Vec<f64> = figures.map(f64::ln).collect();

@@ -29,8 +29,7 @@ impl FurtherLooks {
         if self.confined.is_empty() {
             return whole;
         }
-        let confined = self.confined.iter().map(|ratio| ratio.unwrap_or(1.0).min(1.0));
-        (whole * look::geometric_mean(confined)).sqrt()
+        (whole * look::mean_of_at_most_usual(self.confined.iter().copied())).sqrt()
     }
 
     /// As it stands in a sentence.

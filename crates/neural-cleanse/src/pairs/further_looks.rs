@@ -82,8 +82,8 @@ impl FurtherLooks {
             let words = format!("{words}, on average {whole:.2}, where the bounds are {WHOLE}");
             return Weighed { verdict: WHOLE.verdict(whole), whole, further, confined, words };
         }
-        let whole_size = mean_share(whole_shares.into_iter().chain([Some(one_way)]));
-        let score = (whole_size * mean_share(confined.iter().copied())).sqrt() * self.likeness();
+        let whole_size = look::mean_of_at_most_usual(whole_shares.into_iter().chain([Some(one_way)]));
+        let score = (whole_size * look::mean_of_at_most_usual(confined.iter().copied())).sqrt() * self.likeness();
         let verdict = match (WHOLE.verdict(whole), CONFINED.verdict(score)) {
             (Verdict::Backdoored, Verdict::Backdoored) => Verdict::Backdoored,
             (Verdict::Clean, _) | (Verdict::Inconclusive, Verdict::Clean) => Verdict::Clean,
@@ -103,11 +103,6 @@ impl FurtherLooks {
         let likenesses: Vec<f64> = found.filter_map(|found| found.likeness).map(of_likeness).collect();
         if likenesses.is_empty() { 1.0 } else { look::geometric_mean(likenesses.into_iter()) }
     }
-}
-
-/// The geometric mean, where a search that did not converge counts as what is expected, 1, and a trigger as no more.
-fn mean_share(shares: impl Iterator<Item = Option<f64>>) -> f64 {
-    look::geometric_mean(shares.map(|share| share.unwrap_or(1.0).min(1.0)))
 }
 
 impl Bounds {
@@ -138,4 +133,57 @@ pub fn weight(share: f64, likeness: Option<f64>) -> f64 {
 /// [Likeness](crate::likeness), a share of the usual, as a multiple of what speaks neither for a backdoor nor against it.
 fn of_likeness(likeness: f64) -> f64 {
     likeness.max(LEAST_LIKENESS) / NEUTRAL_LIKENESS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The sizes of further looks are those of the first times a factor.
+    fn looks(likenesses: [Option<f64>; 3], confined: &[Option<f64>]) -> FurtherLooks {
+        let [first, whole, in_window] = likenesses;
+        FurtherLooks {
+            pair: (4, 7),
+            first: Found { size: 20.0, likeness: first },
+            whole: vec![Some(Found { size: 20.0, likeness: whole }); 2],
+            confined: confined
+                .iter()
+                .map(|factor| factor.map(|factor| Found { size: 20.0 * factor, likeness: in_window }))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn a_pair_is_flagged_by_its_size_with_and_without_a_window_and_let_off_by_either() {
+        let cases = [
+            ("a patch", 0.1, Some(0.1), Verdict::Backdoored),
+            ("nearly", 0.1, Some(0.2), Verdict::Inconclusive),
+            ("tiny, but not in one place", 0.1, None, Verdict::Inconclusive),
+            ("small, and in one place", 0.18, Some(0.1), Verdict::Inconclusive),
+            ("small, but not in one place", 0.18, None, Verdict::Clean),
+            ("in one place, but not small", 0.3, Some(0.1), Verdict::Clean),
+        ];
+        for (name, share, score, verdict) in cases {
+            // What the size must be multiplied by for the geometric mean to be this score.
+            let factor = score.map(|score: f64| (score / share).powi(2));
+            let weighed = looks([None; 3], &[factor; 2]).weigh(share);
+            assert_eq!(weighed.verdict, verdict, "{name}: {}", weighed.words);
+            assert_eq!(weighed.confined, [factor.map(|factor| share * factor); 2], "{name}");
+        }
+    }
+
+    #[test]
+    fn a_trigger_in_a_window_counts_as_no_more_than_is_expected_and_none_as_much() {
+        let verdict = |confined: [Option<f64>; 2]| looks([None; 3], &confined).weigh(0.12).verdict;
+        assert_eq!(verdict([None, Some(0.5)]), verdict([Some(100.0), Some(0.5)]));
+        assert_eq!(verdict([Some(1.0), Some(100.0)]), Verdict::Inconclusive);
+    }
+
+    #[test]
+    fn the_looks_at_the_whole_image_say_how_alike_a_trigger_makes_the_images() {
+        let verdict = |likenesses: [f64; 3]| looks(likenesses.map(Some), &[Some(0.5); 2]).weigh(0.2).verdict;
+        assert_eq!(verdict([0.3, 0.3, 0.3]), Verdict::Backdoored);
+        assert_eq!(verdict([0.3, 1.5, 0.3]), Verdict::Clean);
+        assert_eq!(verdict([0.3, 0.3, 1.5]), Verdict::Backdoored);
+    }
 }

@@ -361,22 +361,18 @@ mod tests {
         sizes[pair] = sizes[pair].map(|norm| share * norm);
     }
 
-    fn judged(sizes: &Array2<Option<f64>>, further: f64) -> PairDetection {
-        judged_with(sizes, further, &[])
-    }
-
-    /// The sizes of further looks, and of confined ones, are those of the first look times a factor.
-    fn judged_with(sizes: &Array2<Option<f64>>, further: f64, confined: &[Option<f64>]) -> PairDetection {
+    /// The sizes of further looks are those of the first times a factor.
+    fn judged(sizes: &Array2<Option<f64>>, factor: f64) -> PairDetection {
         let table = Table::new(sizes, N * (N - 1));
         let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
+        let columns = ColumnBounds::of(Norm::L2);
         let looks = |pair| {
-            let first = sizes[pair].unwrap();
-            let found = |factor| Found { size: first * factor, likeness: None };
-            let confined = confined.iter().map(|factor| factor.map(found)).collect();
-            FurtherLooks { pair, first: found(1.0), whole: vec![Some(found(further)); 2], confined }
+            let first = Found { size: sizes[pair].unwrap(), likeness: None };
+            let further = Found { size: first.size * factor, ..first };
+            FurtherLooks { pair, first, whole: vec![Some(further); 2], confined: vec![] }
         };
-        let looks: Vec<FurtherLooks> = table.suspicious(ColumnBounds::of(Norm::L2)).into_iter().map(looks).collect();
-        table.judge(&names, ColumnBounds::of(Norm::L2), &looks)
+        let looks: Vec<FurtherLooks> = table.suspicious(columns).into_iter().map(looks).collect();
+        table.judge(&names, columns, &looks)
     }
 
     #[test]
@@ -398,62 +394,6 @@ mod tests {
         // What it takes to bring the mean of all three between the bounds.
         let between = (0.2 / found.looks[0].figure.unwrap()).powf(1.5);
         assert_eq!(look::verdict(&judged(&sizes, between).looks), Verdict::Inconclusive);
-    }
-
-    #[test]
-    fn a_pair_is_flagged_by_its_size_with_and_without_a_window_and_let_off_by_either() {
-        let cases = [
-            ("a patch", 0.1, Some(0.1), Verdict::Backdoored),
-            ("nearly", 0.1, Some(0.2), Verdict::Inconclusive),
-            ("tiny, but not in one place", 0.1, None, Verdict::Inconclusive),
-            ("small, and in one place", 0.18, Some(0.1), Verdict::Inconclusive),
-            ("small, but not in one place", 0.18, None, Verdict::Clean),
-            ("in one place, but not small", 0.3, Some(0.1), Verdict::Clean),
-        ];
-        for (name, shrunk, score, verdict) in cases {
-            let mut sizes = natural();
-            shrink(&mut sizes, (4, 7), shrunk);
-            let share = judged(&sizes, 1.0).looks[0].figure.unwrap();
-            // What the size must be multiplied by for the geometric mean to be this score.
-            let factor = score.map(|score: f64| (score / share).powi(2));
-            let found = judged_with(&sizes, 1.0, &[factor; 2]);
-            assert_eq!(found.looks[0].verdict, verdict, "{name}: {}", found.looks[0].words);
-            assert_eq!(found.attacks.is_empty(), verdict != Verdict::Backdoored, "{name}");
-            assert_eq!(found.looks[0].confined.len(), 2, "{name}");
-        }
-    }
-
-    #[test]
-    fn a_trigger_in_a_window_counts_as_no_more_than_is_expected_and_none_as_much() {
-        let mut sizes = natural();
-        shrink(&mut sizes, (4, 7), 0.1);
-        let verdict = |confined: [Option<f64>; 2]| judged_with(&sizes, 1.0, &confined).looks[0].verdict;
-        assert_eq!(verdict([None, Some(0.5)]), verdict([Some(100.0), Some(0.5)]));
-        assert_eq!(verdict([Some(1.0), Some(100.0)]), Verdict::Inconclusive);
-    }
-
-    #[test]
-    fn the_looks_at_the_whole_image_say_how_alike_a_trigger_makes_the_images() {
-        let mut sizes = natural();
-        shrink(&mut sizes, (4, 7), 0.18);
-        let first = sizes[(4, 7)].unwrap();
-        let found = |size: f64, likeness| Found { size: size * first, likeness: Some(likeness) };
-        let verdict = |whole, confined| {
-            let mut likeness = Array2::from_elem((N, N), Some(1.0));
-            likeness[[4, 7]] = Some(0.3);
-            let table = Table::new(&sizes, N * (N - 1)).with_likeness(likeness);
-            let looks = FurtherLooks {
-                pair: (4, 7),
-                first: found(1.0, 0.3),
-                whole: vec![Some(found(1.0, whole)); 2],
-                confined: vec![Some(found(0.5, confined)); 2],
-            };
-            let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
-            table.judge(&names, ColumnBounds::of(Norm::L2), &[looks]).looks[0].verdict
-        };
-        assert_eq!(verdict(0.3, 0.3), Verdict::Backdoored);
-        assert_eq!(verdict(1.5, 0.3), Verdict::Clean);
-        assert_eq!(verdict(0.3, 1.5), Verdict::Backdoored);
     }
 
     #[test]
