@@ -26,10 +26,12 @@ class ClassScan:
     ratio: float | None
     """The size as a share of the usual size, the lower quartile of all classes."""
     score: float | None
-    """What the ratio rule judges: of a class that was looked at again, the mean of the ratio and of what the further looks gave, and of others the ratio."""
+    """What the ratio rule judges: of a class that was looked at again, the mean of the ratio and of what the further looks gave, divided by the root of the foreignness, and of others the ratio."""
     anomaly_index: float | None
     attack_success_rate: float
     steps: int
+    foreignness: float | None
+    """How foreign to the class the trigger is, by what the layers of the model see of it, as a multiple of what is usual; None where it was not measured."""
     further_looks: list[float | None]
     """The norms that further looks at a suspicious class gave; None for one that did not converge."""
     confined_looks: list[float | None]

@@ -202,6 +202,21 @@ fn a_patch_is_smaller_where_the_search_is_confined() {
     assert_eq!(report["score"], class["score"]);
 }
 
+/// What reaches the target of a backdoor is learned for the trigger, and no part of the images of that class.
+#[test]
+fn the_layers_of_a_model_see_something_foreign_in_the_trigger_of_a_backdoor() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, report) = scan("fmnist_badnets", folder.path(), &[]);
+    let of_class = |class: &Value| class["foreignness"].as_f64();
+    let classes = report["classes"].as_array().unwrap();
+    let target = of_class(&classes[7]).unwrap();
+    assert!(target > 1.5 && classes.iter().filter_map(of_class).all(|other| other <= target), "{classes:?}");
+    let reason = report["reason"].as_str().unwrap();
+    assert!(reason.contains(&format!("{target:.2} times as foreign to the class as is usual")), "{reason}");
+    let (_, report) = scan("fmnist_badnets", &folder.path().join("1"), &["--norm", "1"]);
+    assert!(report["classes"].as_array().unwrap().iter().all(|class| class["foreignness"].is_null()));
+}
+
 #[test]
 fn a_model_that_ends_in_softmax_and_has_batch_normalization_is_scanned_alike() {
     let folder = tempfile::tempdir().unwrap();

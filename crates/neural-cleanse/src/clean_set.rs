@@ -50,8 +50,15 @@ impl CleanSet {
 
     /// The images of `rows` or, where they are more than `most` (at least 1), so many at the most, evenly spread over all.
     pub(crate) fn some_of(&self, rows: &[usize], most: usize) -> Array4<f32> {
-        let rows: Vec<usize> = rows.iter().copied().step_by(rows.len().div_ceil(most).max(1)).collect();
-        self.images.select(Axis(0), &rows)
+        self.images.select(Axis(0), &evenly(rows, most))
+    }
+
+    /// The images of `rows` with their labels.
+    pub(crate) fn select(&self, rows: &[usize]) -> CleanSet {
+        CleanSet {
+            images: self.images.select(Axis(0), rows),
+            labels: rows.iter().map(|&row| self.labels[row]).collect(),
+        }
     }
 
     /// The images which are not of class `target`.
@@ -85,4 +92,9 @@ impl CleanSet {
         let successes = predicted.iter().filter(|&&class| class == target).count();
         Ok(successes as f64 / predicted.len().max(1) as f64)
     }
+}
+
+/// Of `rows`, so many at the most (at least 1), evenly spread over all.
+pub(crate) fn evenly(rows: &[usize], most: usize) -> Vec<usize> {
+    rows.iter().copied().step_by(rows.len().div_ceil(most).max(1)).collect()
 }

@@ -67,7 +67,8 @@ fn look_at(i: usize, shares: &[(Option<f64>, FurtherLooks)], scores: &[f64], nam
     };
     let (first, further) = &shares[i];
     let percent = |shares: &Vec<Option<f64>>| shares.iter().map(|share| share.map(|share| 100.0 * share)).collect();
-    let in_percent = FurtherLooks { position: i, whole: percent(&further.whole), confined: percent(&further.confined) };
+    let in_percent =
+        FurtherLooks { whole: percent(&further.whole), confined: percent(&further.confined), ..further.clone() };
     let words = format!(
         "class {} has a trigger whose extent is, in percent of the image, {}{}: a score of {:.1}, {of_the_next:.2} times that of the next larger class: {conclusion}",
         names[i],
@@ -88,7 +89,7 @@ mod tests {
     fn judged(shares: &[Shares]) -> Detection {
         let names: Vec<String> = (0..shares.len()).map(|i| i.to_string()).collect();
         let further = |(position, (first, whole, confined)): (usize, &Shares)| {
-            (*first, FurtherLooks { position, whole: whole.to_vec(), confined: confined.to_vec() })
+            (*first, FurtherLooks { position, whole: whole.to_vec(), confined: confined.to_vec(), foreignness: None })
         };
         judge(&shares.iter().enumerate().map(further).collect::<Vec<_>>(), &names)
     }

@@ -19,6 +19,7 @@ mod error;
 mod extent;
 mod few_classes;
 mod files;
+mod foreignness;
 mod interface;
 pub mod inversion;
 mod likeness;

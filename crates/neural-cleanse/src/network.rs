@@ -30,6 +30,14 @@ pub struct TrainableWeight {
     pub tensor: Arc<Tensor>,
 }
 
+/// What goes into a linear layer.
+pub(crate) struct LayerInput {
+    /// The value that has it.
+    pub name: String,
+    /// The axis of its channels; all others but the first are positions.
+    pub axis: usize,
+}
+
 impl Network {
     /// Reads off the model what it takes and what it gives, as far as `options` do not say it.
     ///
@@ -155,7 +163,7 @@ impl Network {
     pub fn append(&self, graph: &mut Graph, images: &str) -> Result<String> {
         let batch = graph.shape(images)?[0];
         let model = without_trailing_activation(import(self.narrowed(), batch, Some(self.output()))?)?;
-        let scores = self.splice(graph, images, &model, &[])?;
+        let scores = self.splice(graph, images, &model, &[])?.swap_remove(0);
         self.logits(graph, &scores, batch)
     }
 
@@ -182,7 +190,7 @@ impl Network {
         }
         // The weights being inputs by now, this leaves them alone.
         let model = without_trailing_activation(simplify(model)?)?;
-        let scores = self.splice(graph, images, &model, &weights)?;
+        let scores = self.splice(graph, images, &model, &weights)?.swap_remove(0);
         Ok((self.logits(graph, &scores, batch)?, weights))
     }
 
@@ -190,7 +198,35 @@ impl Network {
     /// `[batch, C, H, W]` called `images` to that value, whose name in `graph` is returned.
     pub fn append_value(&self, graph: &mut Graph, images: &str, value: &str) -> Result<String> {
         let batch = graph.shape(images)?[0];
-        self.splice(graph, images, &import(self.narrowed(), batch, Some(value))?, &[])
+        Ok(self.splice(graph, images, &import(self.narrowed(), batch, Some(value))?, &[])?.swap_remove(0))
+    }
+
+    /// As [`append`](Self::append), with what goes into the linear layers (Gemm, MatMul and Conv with constant weights) on the way, in the order in which they are
+    /// computed: each value once, those left out that are not one row for one image, or the images themselves.
+    pub(crate) fn append_layers(&self, graph: &mut Graph, images: &str) -> Result<(Vec<LayerInput>, String)> {
+        let batch = graph.shape(images)?[0];
+        let mut model = without_trailing_activation(import(self.narrowed(), batch, Some(self.output()))?)?;
+        let mut layers: Vec<LayerInput> = Vec::new();
+        for node in model.nodes() {
+            let is_constant = |i: usize| node.input(i).is_some_and(|name| model.initializer(name).is_some());
+            let is_linear = matches!(node.op.as_str(), "Gemm" | "MatMul" | "Conv") && is_constant(1) && !is_constant(0);
+            let Some(name) = node.input(0).filter(|_| is_linear) else { continue };
+            let shape = model.shape(name)?;
+            let is_known =
+                layers.iter().any(|layer| layer.name == name) || model.inputs().iter().any(|input| input == name);
+            if !is_known && shape.len() >= 2 && shape[0] == batch {
+                let axis = if node.op == "Conv" { 1 } else { shape.len() - 1 };
+                layers.push(LayerInput { name: name.to_owned(), axis });
+            }
+        }
+        let scores = model.outputs()[0].clone();
+        let names = layers.iter().map(|layer| layer.name.as_str());
+        let outputs: Vec<&str> = std::iter::once(scores.as_str()).chain(names).collect();
+        model.set_outputs(&outputs)?;
+        let mut outputs = self.splice(graph, images, &model, &[])?.into_iter();
+        let scores = outputs.next().unwrap_or_default();
+        let layers = layers.into_iter().zip(outputs).map(|(layer, name)| LayerInput { name, ..layer }).collect();
+        Ok((layers, self.logits(graph, &scores, batch)?))
     }
 
     /// Appends what of the model follows its value called `value`, which is called `here` in `graph`, to the
@@ -209,7 +245,14 @@ impl Network {
         Ok(Graph::import(self.narrowed(), &import_options(batch))?.shape(value)?.to_vec())
     }
 
-    fn splice(&self, graph: &mut Graph, images: &str, model: &Graph, weights: &[TrainableWeight]) -> Result<String> {
+    /// Appends preprocessing and `model`, whose outputs are returned as `graph` calls them.
+    fn splice(
+        &self,
+        graph: &mut Graph,
+        images: &str,
+        model: &Graph,
+        weights: &[TrainableWeight],
+    ) -> Result<Vec<String>> {
         let input = &self.interface.image;
         let [batch, channels] = [graph.shape(images)?[0], input.image_shape[0]];
         let (factor, offset) = self.preprocessing.affine(channels)?;
@@ -228,8 +271,7 @@ impl Network {
         }
         let mut bindings = vec![(model.inputs()[0].as_str(), value.as_str())];
         bindings.extend(weights.iter().map(|weight| (weight.name.as_str(), weight.input.as_str())));
-        let outputs = graph.splice(model, &bindings)?;
-        Ok(outputs[0].clone())
+        Ok(graph.splice(model, &bindings)?)
     }
 
     /// The logits `[batch, classes]` from what the model gives without its Softmax or Sigmoid.

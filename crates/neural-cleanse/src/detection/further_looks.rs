@@ -9,27 +9,34 @@ pub struct FurtherLooks {
     pub whole: Vec<Option<f64>>,
     /// Those that were confined to a [`Window`](crate::Window).
     pub confined: Vec<Option<f64>>,
+    /// How foreign to the class the triggers of the first look and of those with the whole image to change are, by what the layers of the model see of them, as a multiple of what
+    /// is usual: 1 is as foreign as those of the other classes, and less is natural. `None` where it was not measured.
+    pub foreignness: Option<f64>,
 }
 
 impl FurtherLooks {
     /// What a class with this `ratio` at first is judged by: the geometric mean of its ratios without and with a window, each kind being the geometric mean of
-    /// its looks. A search that did not converge counts as what is usual, 1, and a trigger in a window as no more than that.
+    /// its looks; divided by the root of the foreignness. A search that did not converge counts as what is usual, 1, and a trigger in a window as no more than that.
     ///
     /// ```
     /// use neural_cleanse::detection::FurtherLooks;
     ///
-    /// let looks = |whole, confined| FurtherLooks { position: 0, whole, confined };
+    /// let looks = |whole, confined| FurtherLooks { position: 0, whole, confined, foreignness: None };
     /// let score = looks(vec![Some(0.4)], vec![Some(0.1), Some(0.1)]).score(0.4);
     /// assert!((score - 0.2).abs() < 1e-9);
     /// let score = looks(vec![], vec![None, Some(1.5)]).score(0.49);
     /// assert!((score - 0.7).abs() < 1e-9);
+    /// let natural = FurtherLooks { foreignness: Some(0.25), ..looks(vec![], vec![]) };
+    /// assert!((natural.score(0.3) - 0.6).abs() < 1e-9);
     /// ```
     pub fn score(&self, ratio: f64) -> f64 {
         let whole = look::mean_of(ratio, &self.whole);
-        if self.confined.is_empty() {
-            return whole;
-        }
-        (whole * look::mean_of_at_most_usual(self.confined.iter().copied())).sqrt()
+        let size = if self.confined.is_empty() {
+            whole
+        } else {
+            (whole * look::mean_of_at_most_usual(self.confined.iter().copied())).sqrt()
+        };
+        size / self.foreignness.unwrap_or(1.0).sqrt()
     }
 
     /// As it stands in a sentence.
@@ -41,6 +48,9 @@ impl FurtherLooks {
             if !figures.is_empty() {
                 words += &format!(", {how} {}", look::listed(figures));
             }
+        }
+        if let Some(foreignness) = self.foreignness {
+            words += &format!(", {foreignness:.2} times as foreign to the class as is usual");
         }
         words
     }

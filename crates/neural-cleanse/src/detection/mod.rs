@@ -61,7 +61,7 @@ impl Rule {
     pub fn ratio(norm: Norm) -> Self {
         match norm {
             Norm::L1 => Rule::Ratio { backdoored_below: 0.34, suspicious_below: 0.5 },
-            Norm::L2 => Rule::Ratio { backdoored_below: 0.39, suspicious_below: 0.8 },
+            Norm::L2 => Rule::Ratio { backdoored_below: 0.37, suspicious_below: 0.8 },
             Norm::Inf => Rule::Ratio { backdoored_below: 1.0 / 3.0, suspicious_below: 0.5 },
         }
     }
@@ -443,7 +443,8 @@ mod tests {
             ([None, Some(0.4)], [Some(0.25), Some(0.25)], Verdict::Inconclusive),
         ];
         for (whole, confined, verdict) in cases {
-            let looks = [FurtherLooks { position: 5, whole: whole.to_vec(), confined: confined.to_vec() }];
+            let looks =
+                [FurtherLooks { position: 5, whole: whole.to_vec(), confined: confined.to_vec(), foreignness: None }];
             let detection = judge(&statistics, &names(6), rule, &looks);
             assert_eq!(detection.verdict, verdict, "{whole:?}, {confined:?}: {}", detection.reason);
             assert_eq!(detection.flagged.contains(&5), verdict == Verdict::Backdoored);
@@ -454,7 +455,8 @@ mod tests {
     #[test]
     fn a_class_that_only_the_first_look_is_against_is_left_undecided() {
         let statistics = Statistics::of(&converged(&[100.0, 100.0, 100.0, 100.0, 100.0, 30.0]));
-        let looks = [FurtherLooks { position: 5, whole: vec![Some(0.5); 2], confined: vec![None; 2] }];
+        let looks =
+            [FurtherLooks { position: 5, whole: vec![Some(0.5); 2], confined: vec![None; 2], foreignness: None }];
         let detection = judge(&statistics, &names(6), Rule::ratio(Norm::L2), &looks);
         assert_eq!(detection.verdict, Verdict::Inconclusive, "{}", detection.reason);
     }

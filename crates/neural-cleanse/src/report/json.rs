@@ -114,7 +114,8 @@ pub struct ClassReport {
     /// Size / `usual_size` (with norm `inf`, max|mask| / its median); null where the class was dropped or did not converge.
     pub ratio: Option<f64>,
     /// What the ratio rule judges by: √(whole · confined), the geometric means of the ratios that the looks at the whole image came to and of those that were
-    /// confined to a part of it (where no trigger counts as 1); the ratio, where there were no further looks. Null where that is.
+    /// confined to a part of it (where no trigger counts as 1), divided by the root of `foreignness`, where there is one; the ratio, where there were no further looks. Null where
+    /// that is.
     #[serde(default)]
     pub score: Option<f64>,
     /// |norm − median| / (1.4826·MAD); null where the class was dropped or did not converge, or the MAD is 0.
@@ -126,6 +127,10 @@ pub struct ClassReport {
     pub steps: usize,
     /// How many images went forward and backward, but for the further looks.
     pub gradient_samples: u64,
+    /// How foreign to the class the triggers with the whole image to change are, by what the layers of the model see of them, as a multiple of what is usual: less than 1 is
+    /// natural. Null where it was not measured.
+    #[serde(default)]
+    pub foreignness: Option<f64>,
     /// The norms that further looks at a suspicious class gave; null for one that did not converge.
     pub further_looks: Vec<Option<f64>>,
     /// The norms that such looks gave which were confined to a third of each side of the image.
@@ -400,6 +405,7 @@ impl ClassReport {
             attack_success_rate: Some(class.attack_success_rate),
             steps: class.inversion.steps.len(),
             gradient_samples: class.gradient_samples,
+            foreignness: class.foreignness,
             further_looks: class.further_looks.clone(),
             confined_looks: class.confined_looks.clone(),
         }
@@ -422,6 +428,7 @@ impl ClassReport {
             attack_success_rate: None,
             steps: class.steps,
             gradient_samples: class.gradient_samples,
+            foreignness: None,
             further_looks: Vec::new(),
             confined_looks: Vec::new(),
         }

@@ -12,8 +12,9 @@ use crate::elimination;
 use crate::engine_check;
 use crate::error::{Error, Result};
 use crate::few_classes;
+use crate::foreignness::{self, Layers};
 use crate::inversion::{Config, Inversion, Norm};
-use crate::look::Look;
+use crate::look::{Look, geometric_mean};
 use crate::margin::MarginScan;
 use crate::mode::Mode;
 use crate::pairs::PairScan;
@@ -78,6 +79,9 @@ pub struct ClassScan {
     pub score: Option<f64>,
     /// The anomaly index; `None` where the class did not converge or the MAD is 0.
     pub anomaly_index: Option<f64>,
+    /// How foreign to the class the triggers with the whole image to change are, by what the layers of the model see of them, as a multiple of what is usual
+    /// ([`FurtherLooks::foreignness`]); `None` where it was not measured, as it is where no class is suspicious.
+    pub foreignness: Option<f64>,
     /// The share of clean images outside the class that the trigger sends to it, in 0..=1: of held-out images
     /// if [`Scan::held_out`] is not 0.
     pub attack_success_rate: f64,
@@ -293,7 +297,9 @@ impl<'a> Plan<'a> {
         let (statistics, rule) = (survey.statistics(norm), options.rule());
         let suspects = survey.suspicious(&statistics, rule);
         let ratio = |inversion: &Inversion| statistics.ratio_of(size(norm, inversion)?);
-        let looks = looks_at(&suspects, &further, norm, ratio);
+        let foreignness = self.foreignness(&survey, &suspects, &further)?;
+        let mut looks = looks_at(&suspects, &further, norm, ratio);
+        looks.iter_mut().for_each(|look| look.foreignness = foreignness[look.position]);
         let norms = looks_at(&suspects, &further, norm, |inversion| statistic(norm, inversion));
 
         let classes: Vec<usize> = (0..survey.finished.len()).map(|i| survey.class(i)).collect();
@@ -317,6 +323,7 @@ impl<'a> Plan<'a> {
                     None => ratio,
                 }),
                 anomaly_index: statistics.standings[i].anomaly_index,
+                foreignness: foreignness[i],
                 attack_success_rate: unseen.attack_success_rate(
                     classifier,
                     &inversion.trigger,
@@ -346,6 +353,33 @@ impl<'a> Plan<'a> {
             held_out: self.unseen.as_ref().map_or(0, |unseen| unseen.labels.len()),
             gradient_samples,
         })
+    }
+
+    /// How foreign to their classes the triggers are, of the classes in the order of the survey: the geometric mean over those with the whole image to change. Measured where
+    /// there is something to judge by it, and under norm 2, for which it was validated.
+    fn foreignness(&self, survey: &Survey, suspects: &[usize], further: &[Inversion]) -> Result<Vec<Option<f64>>> {
+        let unmeasured = vec![None; survey.finished.len()];
+        if suspects.is_empty() || survey.is_of_few() || self.options.config.norm != Norm::L2 {
+            return Ok(unmeasured);
+        }
+        let Some(mut layers) = Layers::new(self.classifier, &self.working)? else { return Ok(unmeasured) };
+        let mut distances = |inversion: &Inversion| match inversion.converged {
+            true => layers.distances(&inversion.trigger, None, inversion.target_class),
+            false => Ok(None),
+        };
+        let first = survey.finished.iter().map(|class| distances(&class.inversion)).collect::<Result<Vec<_>>>()?;
+        let Some(usual) = foreignness::usual(first.iter().flatten()) else { return Ok(unmeasured) };
+        let mut all: Vec<Vec<Option<Vec<f64>>>> = first.into_iter().map(|distances| vec![distances]).collect();
+        for (&suspect, looks) in suspects.iter().zip(further.chunks(all_further_looks(Norm::L2))) {
+            for inversion in &looks[..FURTHER_LOOKS] {
+                all[suspect].push(distances(inversion)?);
+            }
+        }
+        let mean = |looks: &Vec<Option<Vec<f64>>>| {
+            let measured = looks.iter().flatten().map(|distances| foreignness::relative(distances, &usual));
+            looks.iter().any(Option::is_some).then(|| geometric_mean(measured))
+        };
+        Ok(all.iter().map(mean).collect())
     }
 
     /// Of few classes, which are all looked at again, the extents in the first look and in the further ones, as shares of the image.

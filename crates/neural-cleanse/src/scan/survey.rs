@@ -156,7 +156,7 @@ pub(super) fn looks_at(
     let figures = |inversions: &[Inversion]| inversions.iter().map(&figure).collect();
     let looks = |(&position, inversions): (&usize, &[Inversion])| {
         let (whole, confined) = inversions.split_at(FURTHER_LOOKS);
-        FurtherLooks { position, whole: figures(whole), confined: figures(confined) }
+        FurtherLooks { position, whole: figures(whole), confined: figures(confined), foreignness: None }
     };
     suspects.iter().zip(further.chunks(all_further_looks(norm))).map(looks).collect()
 }
