@@ -35,9 +35,15 @@ def small_norms(report):
 
 RULES = {"as reported": verdict, "anomaly index over 2": paper}
 
+def size(c):
+    """The score of a class but for its foreignness, which counts where there were further looks."""
+    return c["score"] * math.sqrt(c["foreignness"] if c["foreignness"] and c["further_looks"] else 1)
+
+
 # Statistics of a whole model; the larger, the more suspicious.
 STATISTICS = {
     "score": lambda report: -min((c["score"] for c in report["classes"] if c["score"] is not None), default=math.inf),
+    "score without foreignness": lambda report: -min((size(c) for c in report["classes"] if c["score"] is not None), default=math.inf),
     "ratio to the usual size": lambda report: -min((c["ratio"] for c in report["classes"] if c["ratio"] is not None), default=math.inf),
     "ratio of norms to their median": lambda report: -min((c["norm_l1"] / report["median"] for c in report["classes"] if c["converged"] and report["median"]), default=math.inf),
     "anomaly index": lambda report: max((c["anomaly_index"] for c in small_norms(report)), default=0.0),
