@@ -43,12 +43,13 @@ pub(crate) struct Layers {
 }
 
 impl Layers {
-    /// Sends all `images` through the model of `classifier`. `None` where it has no linear layer that sees more than the pixels.
+    /// Sends all `images` through the model of `classifier`. `None` where it has no linear layer that sees more than the pixels, or this would take more memory than the
+    /// classifier may use: a scan that has come so far is not to end without a verdict.
     ///
     /// The features of a layer are what goes into a Gemm, a MatMul or a convolution with constant weights: of each channel, the mean over its positions.
     ///
     /// # Errors
-    /// If the engine fails, or there would be more to hold than the classifier may use.
+    /// If the engine fails.
     pub fn new(classifier: &Classifier, images: &CleanSet) -> Result<Option<Self>> {
         let network = classifier.network();
         let mut graph = Graph::new();
@@ -64,13 +65,12 @@ impl Layers {
                 end += width;
             }
         }
-        if layers.is_empty() {
-            return Ok(None);
-        }
         rows.push(logits);
         let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
         let output = graph.apply("Concat", &rows, [("axis", 1)])?;
-        classifier.memory_for(&graph)?;
+        if layers.is_empty() || classifier.memory_for(&graph).is_err() {
+            return Ok(None);
+        }
         let mut predictor = Predictor::compile(&**classifier.engine(), graph, &input, &output, classifier.threads())?;
         let all: Vec<usize> = (0..images.labels.len()).collect();
         let images = images.select(&evenly(&all, CLEAN_IMAGES));
@@ -164,6 +164,10 @@ mod tests {
 
     /// Class 0 is what is bright in channel 0, class 1 what is bright in channel 1 or, which no clean image is, in channel 2.
     fn classifier(batch: usize) -> Classifier {
+        limited(batch, None).unwrap()
+    }
+
+    fn limited(batch: usize, max_memory: Option<u64>) -> Result<Classifier> {
         let mut graph = Graph::new();
         graph.add_input("x", ValueType::new(ElementType::F32, [batch, 3, 4, 4])).unwrap();
         let mut weights = |name: &str, shape: &[usize], values: &[f64]| {
@@ -183,7 +187,7 @@ mod tests {
         let logits = graph.apply("MatMul", &[&flat, "dense"], ()).unwrap();
         graph.add_output(&logits).unwrap();
         let model = Model::from_bytes(&graph.to_model_bytes("channels").unwrap()).unwrap();
-        Classifier::new(model, ClassifierOptions::default(), Arc::new(Rten), 1).unwrap()
+        Classifier::new(model, ClassifierOptions { max_memory, ..ClassifierOptions::default() }, Arc::new(Rten), 1)
     }
 
     fn images(of_each: usize) -> CleanSet {
@@ -224,6 +228,19 @@ mod tests {
         assert_eq!(layers.distances(&bright(1), None, 1).unwrap(), None);
         let mut layers = Layers::new(&classifier(1), &images(10)).unwrap().unwrap();
         assert_eq!(layers.distances(&bright(0), None, 1).unwrap(), None);
+    }
+
+    #[test]
+    fn what_would_take_more_memory_than_may_be_used_is_not_measured() {
+        // The least with which the model itself runs.
+        let (mut too_little, mut enough) = (0, 1 << 30);
+        while enough - too_little > 1 {
+            let middle = (too_little + enough) / 2;
+            let bound = if limited(1, Some(middle)).is_ok() { &mut enough } else { &mut too_little };
+            *bound = middle;
+        }
+        assert!(Layers::new(&limited(1, Some(enough)).unwrap(), &images(10)).unwrap().is_none());
+        assert!(Layers::new(&limited(1, Some(2 * enough)).unwrap(), &images(10)).unwrap().is_some());
     }
 
     #[test]

@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use onnx_grad::{ElementType, Graph, ImportOptions, Model, Tensor, TensorData, ValueType, simplify};
@@ -206,21 +207,20 @@ impl Network {
     pub(crate) fn append_layers(&self, graph: &mut Graph, images: &str) -> Result<(Vec<LayerInput>, String)> {
         let batch = graph.shape(images)?[0];
         let mut model = without_trailing_activation(import(self.narrowed(), batch, Some(self.output()))?)?;
-        let mut layers: Vec<LayerInput> = Vec::new();
+        let mut layers = Vec::new();
+        let mut known: HashSet<String> = model.inputs().iter().cloned().collect();
         for node in model.nodes() {
             let is_constant = |i: usize| node.input(i).is_some_and(|name| model.initializer(name).is_some());
             let is_linear = matches!(node.op.as_str(), "Gemm" | "MatMul" | "Conv") && is_constant(1) && !is_constant(0);
             let Some(name) = node.input(0).filter(|_| is_linear) else { continue };
             let shape = model.shape(name)?;
-            let is_known =
-                layers.iter().any(|layer| layer.name == name) || model.inputs().iter().any(|input| input == name);
-            if !is_known && shape.len() >= 2 && shape[0] == batch {
+            if shape.len() >= 2 && shape[0] == batch && known.insert(name.to_owned()) {
                 let axis = if node.op == "Conv" { 1 } else { shape.len() - 1 };
                 layers.push(LayerInput { name: name.to_owned(), axis });
             }
         }
         let scores = model.outputs()[0].clone();
-        let names = layers.iter().map(|layer| layer.name.as_str());
+        let names = layers.iter().map(|layer: &LayerInput| layer.name.as_str());
         let outputs: Vec<&str> = std::iter::once(scores.as_str()).chain(names).collect();
         model.set_outputs(&outputs)?;
         let mut outputs = self.splice(graph, images, &model, &[])?.into_iter();
