@@ -453,6 +453,19 @@ mod tests {
     }
 
     #[test]
+    fn a_tiny_trigger_is_not_called_clean_because_it_looks_natural_to_the_layers() {
+        let statistics = Statistics::of(&converged(&[100.0, 100.0, 100.0, 100.0, 100.0, 10.0]));
+        let verdict = |foreignness| {
+            let looks =
+                FurtherLooks { position: 5, whole: vec![Some(0.1); 2], confined: vec![Some(0.1); 2], foreignness };
+            judge(&statistics, &names(6), Rule::ratio(Norm::L2), &[looks]).verdict
+        };
+        assert_eq!(verdict(None), Verdict::Backdoored);
+        assert_eq!(verdict(Some(1.0)), Verdict::Backdoored);
+        assert_eq!(verdict(Some(0.05)), Verdict::Inconclusive);
+    }
+
+    #[test]
     fn a_class_that_only_the_first_look_is_against_is_left_undecided() {
         let statistics = Statistics::of(&converged(&[100.0, 100.0, 100.0, 100.0, 100.0, 30.0]));
         let looks =

@@ -363,21 +363,24 @@ impl<'a> Plan<'a> {
             return Ok(unmeasured);
         }
         let Some(mut layers) = Layers::new(self.classifier, &self.working)? else { return Ok(unmeasured) };
-        let mut distances = |inversion: &Inversion| match inversion.converged {
-            true => layers.distances(&inversion.trigger, None, inversion.target_class),
-            false => Ok(None),
+        let mut distances = |inversion: &Inversion| {
+            if !inversion.converged {
+                return Ok(None);
+            }
+            layers.distances(&inversion.trigger, inversion.target_class)
         };
         let first = survey.finished.iter().map(|class| distances(&class.inversion)).collect::<Result<Vec<_>>>()?;
         let Some(usual) = foreignness::usual(first.iter().flatten()) else { return Ok(unmeasured) };
-        let mut all: Vec<Vec<Option<Vec<f64>>>> = first.into_iter().map(|distances| vec![distances]).collect();
+        // Of each class, the distances of all its triggers that count.
+        let mut all: Vec<Vec<Vec<f64>>> = first.into_iter().map(|distances| distances.into_iter().collect()).collect();
         for (&suspect, looks) in suspects.iter().zip(further.chunks(all_further_looks(Norm::L2))) {
             for inversion in &looks[..FURTHER_LOOKS] {
-                all[suspect].push(distances(inversion)?);
+                all[suspect].extend(distances(inversion)?);
             }
         }
-        let mean = |looks: &Vec<Option<Vec<f64>>>| {
-            let measured = looks.iter().flatten().map(|distances| foreignness::relative(distances, &usual));
-            looks.iter().any(Option::is_some).then(|| geometric_mean(measured))
+        let mean = |of_class: &Vec<Vec<f64>>| {
+            let multiples = of_class.iter().map(|distances| foreignness::relative(distances, &usual));
+            (!of_class.is_empty()).then(|| geometric_mean(multiples))
         };
         Ok(all.iter().map(mean).collect())
     }
