@@ -31,10 +31,23 @@ pub fn of_classes(report: &ScanReport) -> Table {
 /// How many pairs are shown.
 const PAIRS: usize = 10;
 
-/// The pairs with the lowest scores, one a line: source, target, norm, share of what is expected, likeness as a share of the usual, score and success rate.
+/// The pairs with the lowest scores, one a line: source, target, norm, share of what is expected, likeness as a share of the usual, score, and of those that were looked at again the aim
+/// of the triggers in a window and the score in all; and the success rate.
 pub fn of_pairs(pairs: &[PairReport]) -> Table {
     let mut table = plain();
-    table.set_header(["source", "target", "L1 norm", "÷ expected", "likeness", "score", "ASR", "steps", "state"]);
+    table.set_header([
+        "source",
+        "target",
+        "L1 norm",
+        "÷ expected",
+        "likeness",
+        "score",
+        "aim",
+        "in all",
+        "ASR",
+        "steps",
+        "state",
+    ]);
     let mut lowest: Vec<&PairReport> = pairs.iter().filter(|pair| pair.score.is_some()).collect();
     lowest.sort_by(|a, b| a.score.unwrap_or(1.0).total_cmp(&b.score.unwrap_or(1.0)));
     for pair in lowest.into_iter().take(PAIRS) {
@@ -45,12 +58,14 @@ pub fn of_pairs(pairs: &[PairReport]) -> Table {
             number(pair.share),
             number(pair.likeness),
             number(pair.score),
+            number(pair.aim),
+            number(pair.score_in_all),
             pair.attack_success_rate.map_or("–".to_owned(), |rate| format!("{rate:.3}")),
             pair.steps.to_string(),
             if pair.attacked { "FLAGGED" } else { "" }.to_owned(),
         ]);
     }
-    align_right(&mut table, 0..8);
+    align_right(&mut table, 0..10);
     table
 }
 

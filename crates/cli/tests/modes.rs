@@ -63,6 +63,9 @@ fn a_source_specific_backdoor_is_seen_by_its_pair_and_by_no_target() {
     let share = attacked[0]["share"].as_f64();
     let confined: Vec<Option<f64>> = pair["confined"].as_array().unwrap().iter().map(Value::as_f64).collect();
     assert!(confined.len() == 2 && confined.iter().all(|confined| confined.is_some() && *confined < share), "{pair}");
+    // It speaks for the target, as triggers do, and is no more than a few pixels.
+    let figure = |name: &str| attacked[0][name].as_f64().unwrap();
+    assert!(figure("aim") > 0.7 && figure("score_in_all") < 0.1, "{}", attacked[0]);
     for looks in ["further_looks", "confined_looks"] {
         assert_eq!(attacked[0][looks].as_array().unwrap().len(), 2, "{looks}");
     }
@@ -76,6 +79,22 @@ fn a_source_specific_backdoor_is_seen_by_its_pair_and_by_no_target() {
     assert!(folder.path().join("triggers/pair_008_001.png").exists());
     let page = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
     assert!(page.contains("class 8 to 1") && page.contains("How the verdict came about"));
+}
+
+/// Its patch sends images of every class to one, and is as small where each may change no more than the place of it.
+#[test]
+fn an_attack_on_all_classes_is_seen_by_the_pairs_of_its_target_in_one_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = scan("fmnist_badnets", folder.path(), &[&DATA[..], &["--mode", "pairs"]].concat());
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let report = report(folder.path());
+    assert_eq!(report["attacks"], json!([{"kind": "all_to_one", "target": 7}]));
+    let column = report["evidence"].as_array().unwrap().iter().find(|look| look["method"] == "column").unwrap();
+    let confined: Vec<Option<f64>> = column["confined"].as_array().unwrap().iter().map(Value::as_f64).collect();
+    assert_eq!((&column["target"], confined.len()), (&json!(7), 9));
+    let small = |confined: &&Option<f64>| confined.is_some_and(|share| share < column["figure"].as_f64().unwrap());
+    assert!(confined.iter().filter(small).count() > 4, "{column}");
+    assert!(column["words"].as_str().unwrap().contains("confined to a fifth of each side"), "{column}");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! the triggers' sizes ([`detection`]) and says whether one is exceptionally small ([`scan()`]).
 //! The documented API of `NeuralCleanse` is in [`NeuralCleanse`].
 
+mod aim;
 mod attack;
 mod calibration;
 pub mod classifier;

@@ -34,7 +34,8 @@ pub struct Look {
     pub figure: Option<f64>,
     /// The same under further seeds; null for a search that did not converge.
     pub further: Vec<Option<f64>>,
-    /// The same of searches that were confined to a third of each side of the image; for `pair` to a fifth, and the size alone, as a share of what is expected.
+    /// The same of searches that were confined to a third of each side of the image; for `pair` and `column` to a fifth, and the size alone, as a share of what is expected; for
+    /// `column` from each source by itself.
     #[serde(default)]
     pub confined: Vec<Option<f64>>,
     /// What this speaks for by itself.
@@ -60,7 +61,7 @@ pub(crate) fn reason(looks: &[Look]) -> String {
 impl Look {
     /// Whether it is at a class or a pair whose trigger is no sign of a backdoor.
     fn is_let_off(&self) -> bool {
-        let is_at_one = matches!(self.method, Method::Norm | Method::Pair) && self.figure.is_some();
+        let is_at_one = matches!(self.method, Method::Norm | Method::Pair | Method::Column) && self.figure.is_some();
         is_at_one && self.verdict == Verdict::Clean
     }
 

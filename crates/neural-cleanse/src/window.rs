@@ -40,12 +40,21 @@ impl Window {
     /// # }
     /// ```
     pub fn densest(trigger: &Trigger, part: usize) -> Self {
-        let opacities = trigger.pixel_opacities();
-        let (rows, columns) = opacities.dim();
+        Window::of_most(squares(trigger), part)
+    }
+
+    /// Likewise for several `triggers` of one size together; `None` if there are none.
+    pub(crate) fn densest_of<'a>(triggers: impl IntoIterator<Item = &'a Trigger>, part: usize) -> Option<Self> {
+        let sum = triggers.into_iter().map(squares).reduce(|sum, squares| sum + squares)?;
+        Some(Window::of_most(sum, part))
+    }
+
+    fn of_most(squares: Array2<f64>, part: usize) -> Self {
+        let (rows, columns) = squares.dim();
         let (height, width) = (rows.div_ceil(part), columns.div_ceil(part));
         // What is above and to the left of each corner.
         let mut above = Array2::zeros((rows + 1, columns + 1));
-        above.slice_mut(s![1.., 1..]).assign(&opacities.mapv(|opacity| opacity * opacity));
+        above.slice_mut(s![1.., 1..]).assign(&squares);
         (0..2).for_each(|axis| above.accumulate_axis_inplace(Axis(axis), |before, sum| *sum += before));
         let mut densest = Window { top: 0, left: 0, height, width };
         let mut most = f64::NEG_INFINITY;
@@ -66,6 +75,11 @@ impl Window {
     pub fn contains(&self, row: usize, column: usize) -> bool {
         (self.top..self.top + self.height).contains(&row) && (self.left..self.left + self.width).contains(&column)
     }
+}
+
+/// m² of each pixel.
+fn squares(trigger: &Trigger) -> Array2<f64> {
+    trigger.pixel_opacities().mapv(|opacity| opacity * opacity)
 }
 
 #[cfg(test)]

@@ -14,17 +14,20 @@ pub struct Bounds {
     pub clean_from: f64,
 }
 
-/// Of scores by the size of triggers with the whole image to change. (`docs/modes.md` has what was measured.)
+/// Of scores by the size of triggers with the whole image to change, which decide where there are no others. (`docs/modes.md` has what was measured.)
 const WHOLE: Bounds = Bounds { backdoored_below: 0.15, clean_from: 0.27 };
 
 /// Of scores by the size of triggers with and without a window.
-const CONFINED: Bounds = Bounds { backdoored_below: 0.19, clean_from: 0.21 };
+const CONFINED: Bounds = Bounds { backdoored_below: 0.3, clean_from: 0.33 };
 
 /// The likeness that a small trigger gives, as a share of the usual, where it neither speaks for a backdoor nor against it.
 const NEUTRAL_LIKENESS: f64 = 0.5;
 
 /// That a trigger makes no images alike says something of those alone whose size is less than this share of what is expected.
 const SMALL_BELOW: f64 = 0.6;
+
+/// A trigger that is smaller than this share of what is expected with the whole image to change need not be smaller still in a window.
+const SMALL_ANYWHERE: f64 = 0.4;
 
 /// What is below this share of the usual likeness counts as this much: it is measured on few images.
 const LEAST_LIKENESS: f64 = 0.1;
@@ -36,6 +39,8 @@ pub struct Found {
     pub size: f64,
     /// The [likeness](crate::likeness) as a share of the usual, where it can be measured.
     pub likeness: Option<f64>,
+    /// The [aim](crate::aim) as a share of the usual, where it can be measured.
+    pub aim: Option<f64>,
 }
 
 /// Further looks at one pair.
@@ -58,6 +63,8 @@ pub struct Weighed {
     pub further: Vec<Option<f64>>,
     /// The shares of the size that is expected which the triggers in a window have.
     pub confined: Vec<Option<f64>>,
+    /// What the pair is judged by: the score in all or, where there was no window, the mean of those with the whole image to change.
+    pub score: f64,
     /// What these speak for.
     pub verdict: Verdict,
     /// The same in words.
@@ -65,8 +72,8 @@ pub struct Weighed {
 }
 
 impl FurtherLooks {
-    /// Judges a pair whose first trigger is this share of what source and target lead to expect, beside the way back: only what both the looks at the whole image and those in
-    /// a window speak for is called backdoored, and what either clearly speaks against is let off.
+    /// Judges a pair whose first trigger is this share of what source and target lead to expect, beside the way back: by how small the triggers in a window are, and how much smaller
+    /// than those with the whole image to change; by how alike the latter make the images; and by whether the former speak for the target.
     pub fn weigh(&self, one_way: f64) -> Weighed {
         let shares = |found: &[Option<Found>]| -> Vec<Option<f64>> {
             found.iter().map(|found| found.map(|found| one_way * found.size / self.first.size)).collect()
@@ -80,28 +87,35 @@ impl FurtherLooks {
         let words = format!("under further seeds {}", look::listed(&further));
         if confined.is_empty() {
             let words = format!("{words}, on average {whole:.2}, where the bounds are {WHOLE}");
-            return Weighed { verdict: WHOLE.verdict(whole), whole, further, confined, words };
+            return Weighed { verdict: WHOLE.verdict(whole), score: whole, whole, further, confined, words };
         }
-        let whole_size = look::mean_of_at_most_usual(whole_shares.into_iter().chain([Some(one_way)]));
-        let score = (whole_size * look::mean_of_at_most_usual(confined.iter().copied())).sqrt() * self.likeness();
-        let verdict = match (WHOLE.verdict(whole), CONFINED.verdict(score)) {
-            (Verdict::Backdoored, Verdict::Backdoored) => Verdict::Backdoored,
-            (Verdict::Clean, _) | (Verdict::Inconclusive, Verdict::Clean) => Verdict::Clean,
-            // Among others what is tiny, but not in one place: no patch, but it might be a faint overlay.
-            _ => Verdict::Inconclusive,
-        };
+        let anywhere = look::mean_of_at_most_usual(whole_shares.into_iter().chain([Some(one_way)]));
+        let in_place = look::mean_of_at_most_usual(confined.iter().copied());
+        let (aim, smaller) = (self.aim(), in_place / anywhere.max(SMALL_ANYWHERE));
+        let size = (in_place * smaller.powi(3)).sqrt().sqrt();
+        let score = size * weight(in_place, self.likeness()) / aim.unwrap_or(1.0).sqrt();
+        let aimed = aim.map_or(String::new(), |aim| format!(", {aim:.2} times as well aimed as is usual"));
         let words = format!(
-            "{words}, on average {whole:.2}, where the bounds are {WHOLE}, and confined to a fifth of each side a size of {}: {score:.2} in all, where they are {CONFINED}",
+            "{words}, confined to a fifth of each side a size of {} where it is {anywhere:.2} without{aimed}: {score:.2} in all, where the bounds are {CONFINED}",
             look::listed(&confined)
         );
-        Weighed { whole, further, confined, verdict, words }
+        let verdict = match (CONFINED.verdict(score), WHOLE.verdict(whole)) {
+            // Tiny, but not in one place: no patch, but it might be a faint overlay.
+            (Verdict::Clean, Verdict::Backdoored) => Verdict::Inconclusive,
+            (verdict, _) => verdict,
+        };
+        Weighed { whole, further, confined, verdict, score, words }
     }
 
-    /// What the size is multiplied by for how alike the triggers that may change the whole image make the images: the geometric mean; 1 where it cannot be measured.
-    fn likeness(&self) -> f64 {
+    /// How alike the triggers that may change the whole image make the images: the geometric mean, where it can be measured.
+    fn likeness(&self) -> Option<f64> {
         let found = self.whole.iter().flatten().chain([&self.first]);
-        let likenesses: Vec<f64> = found.filter_map(|found| found.likeness).map(of_likeness).collect();
-        if likenesses.is_empty() { 1.0 } else { look::geometric_mean(likenesses.into_iter()) }
+        mean(found.filter_map(|found| found.likeness).map(|likeness| likeness.max(LEAST_LIKENESS)))
+    }
+
+    /// How well the triggers in a window are aimed at the target: the geometric mean, where it can be measured.
+    pub fn aim(&self) -> Option<f64> {
+        mean(self.confined.iter().flatten().filter_map(|found| found.aim))
     }
 }
 
@@ -124,66 +138,90 @@ impl fmt::Display for Bounds {
     }
 }
 
-/// What a share is multiplied by, for the likeness that the trigger gives.
+/// What a share is multiplied by, for the [likeness](crate::likeness) that the trigger gives, a share of the usual: as a multiple of what speaks neither for a backdoor nor against it.
 pub fn weight(share: f64, likeness: Option<f64>) -> f64 {
-    let weight = likeness.map_or(1.0, of_likeness);
+    let weight = likeness.map_or(1.0, |likeness| likeness.max(LEAST_LIKENESS) / NEUTRAL_LIKENESS);
     if share < SMALL_BELOW { weight } else { weight.max(1.0) }
 }
 
-/// [Likeness](crate::likeness), a share of the usual, as a multiple of what speaks neither for a backdoor nor against it.
-fn of_likeness(likeness: f64) -> f64 {
-    likeness.max(LEAST_LIKENESS) / NEUTRAL_LIKENESS
+/// The geometric mean, if there are any.
+fn mean(figures: impl Iterator<Item = f64>) -> Option<f64> {
+    let figures: Vec<f64> = figures.collect();
+    (!figures.is_empty()).then(|| look::geometric_mean(figures.into_iter()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The sizes of further looks are those of the first times a factor.
-    fn looks(likenesses: [Option<f64>; 3], confined: &[Option<f64>]) -> FurtherLooks {
-        let [first, whole, in_window] = likenesses;
+    /// The size of the first look.
+    const SIZE: f64 = 20.0;
+
+    /// The sizes of the looks at the whole image are those of the first, and those in a window the first times a factor.
+    fn looks(likenesses: [Option<f64>; 3], confined: &[Option<f64>], aim: Option<f64>) -> FurtherLooks {
+        let found = |likeness| Found { size: SIZE, likeness, aim: None };
+        let [first, whole @ ..] = likenesses.map(found);
+        let in_window = |factor: &Option<f64>| factor.map(|factor| Found { size: SIZE * factor, aim, ..found(None) });
         FurtherLooks {
             pair: (4, 7),
-            first: Found { size: 20.0, likeness: first },
-            whole: vec![Some(Found { size: 20.0, likeness: whole }); 2],
-            confined: confined
-                .iter()
-                .map(|factor| factor.map(|factor| Found { size: 20.0 * factor, likeness: in_window }))
-                .collect(),
+            first,
+            whole: whole.map(Some).to_vec(),
+            confined: confined.iter().map(in_window).collect(),
         }
     }
 
     #[test]
-    fn a_pair_is_flagged_by_its_size_with_and_without_a_window_and_let_off_by_either() {
+    fn a_pair_is_judged_by_its_size_in_a_window_and_how_much_smaller_that_is() {
         let cases = [
-            ("a patch", 0.1, Some(0.1), Verdict::Backdoored),
-            ("nearly", 0.1, Some(0.2), Verdict::Inconclusive),
-            ("tiny, but not in one place", 0.1, None, Verdict::Inconclusive),
-            ("small, and in one place", 0.18, Some(0.1), Verdict::Inconclusive),
-            ("small, but not in one place", 0.18, None, Verdict::Clean),
-            ("in one place, but not small", 0.3, Some(0.1), Verdict::Clean),
+            ("a patch that is found at once", 0.1, Some(0.1), 0.199, Verdict::Backdoored),
+            ("a patch that is found in a window", 0.6, Some(0.2), 0.293, Verdict::Backdoored),
+            ("nearly", 0.6, Some(0.214), 0.314, Verdict::Inconclusive),
+            ("small anywhere", 0.4, Some(0.4), 0.795, Verdict::Clean),
+            ("tiny, but not in one place", 0.1, None, 1.988, Verdict::Inconclusive),
+            ("small, but not in one place", 0.2, None, 1.988, Verdict::Clean),
+            ("no smaller in one place", 0.5, Some(0.6), 1.009, Verdict::Clean),
         ];
-        for (name, share, score, verdict) in cases {
-            // What the size must be multiplied by for the geometric mean to be this score.
-            let factor = score.map(|score: f64| (score / share).powi(2));
-            let weighed = looks([None; 3], &[factor; 2]).weigh(share);
+        for (name, share, in_place, score, verdict) in cases {
+            let factor = in_place.map(|in_place: f64| in_place / share);
+            let weighed = looks([None; 3], &[factor; 2], None).weigh(share);
+            assert!((weighed.score - score).abs() < 0.001, "{name}: {}", weighed.words);
             assert_eq!(weighed.verdict, verdict, "{name}: {}", weighed.words);
-            assert_eq!(weighed.confined, [factor.map(|factor| share * factor); 2], "{name}");
+            let is_in_place = |confined: &Option<f64>| match (confined, in_place) {
+                (Some(confined), Some(in_place)) => (confined - in_place).abs() < 1e-9,
+                (confined, in_place) => confined.is_none() && in_place.is_none(),
+            };
+            assert!(weighed.confined.iter().all(is_in_place), "{name}: {:?}", weighed.confined);
         }
     }
 
     #[test]
     fn a_trigger_in_a_window_counts_as_no_more_than_is_expected_and_none_as_much() {
-        let verdict = |confined: [Option<f64>; 2]| looks([None; 3], &confined).weigh(0.12).verdict;
-        assert_eq!(verdict([None, Some(0.5)]), verdict([Some(100.0), Some(0.5)]));
-        assert_eq!(verdict([Some(1.0), Some(100.0)]), Verdict::Inconclusive);
+        let score = |confined: [Option<f64>; 2]| looks([None; 3], &confined, None).weigh(0.5).score;
+        assert_eq!(score([None, Some(0.5)]), score([Some(100.0), Some(0.5)]));
+        assert!(score([None, Some(0.5)]) > 1.9 * score([Some(0.5), Some(0.5)]));
+    }
+
+    #[test]
+    fn a_trigger_that_does_not_speak_for_the_target_alone_is_natural() {
+        let weigh = |aim| looks([None; 3], &[Some(0.3); 2], Some(aim)).weigh(0.5);
+        assert_eq!(weigh(1.0).verdict, Verdict::Backdoored);
+        assert_eq!(weigh(0.5).verdict, Verdict::Clean);
+        assert!((weigh(0.25).score / weigh(1.0).score - 2.0).abs() < 1e-9);
+        assert!(weigh(0.5).words.contains("0.50 times as well aimed as is usual"), "{}", weigh(0.5).words);
     }
 
     #[test]
     fn the_looks_at_the_whole_image_say_how_alike_a_trigger_makes_the_images() {
-        let verdict = |likenesses: [f64; 3]| looks(likenesses.map(Some), &[Some(0.5); 2]).weigh(0.2).verdict;
-        assert_eq!(verdict([0.3, 0.3, 0.3]), Verdict::Backdoored);
-        assert_eq!(verdict([0.3, 1.5, 0.3]), Verdict::Clean);
-        assert_eq!(verdict([0.3, 0.3, 1.5]), Verdict::Backdoored);
+        let verdict = |likenesses: [f64; 3]| looks(likenesses.map(Some), &[Some(0.3); 2], None).weigh(0.4).verdict;
+        assert_eq!(verdict([0.5, 0.5, 0.5]), Verdict::Backdoored);
+        assert_eq!(verdict([2.0, 2.0, 2.0]), Verdict::Clean);
+        assert_eq!(verdict([0.5, 0.5, 32.0]), Verdict::Clean);
+    }
+
+    #[test]
+    fn without_a_window_the_mean_score_decides() {
+        let weighed = looks([Some(0.5); 3], &[], None).weigh(0.1);
+        assert_eq!((weighed.verdict, weighed.score), (Verdict::Backdoored, weighed.whole));
+        assert_eq!(looks([Some(0.5); 3], &[], None).weigh(0.3).verdict, Verdict::Clean);
     }
 }

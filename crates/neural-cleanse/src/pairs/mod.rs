@@ -1,12 +1,15 @@
 //! Triggers for each source and target by themselves: what finds backdoors that concern one source class, and all-to-all ones.
 
+mod columns;
 mod further_looks;
 mod rule;
 
 use ndarray::Array2;
 use rayon::prelude::*;
 
+use crate::aim;
 use crate::attack::Attack;
+use crate::classifier::classes_of;
 use crate::detection::{Verdict, median};
 use crate::elimination::{self, expected_norms};
 use crate::error::Result;
@@ -16,8 +19,9 @@ use crate::look::{Look, Method};
 use crate::scan::{FURTHER_LOOKS, Job, Observer, Plan, all_further_looks, class_label};
 use crate::searches::{Contender, Searches};
 use crate::window::Window;
+use columns::{ColumnBounds, ColumnLooks};
 use further_looks::{Found, FurtherLooks};
-use rule::{ColumnBounds, Table};
+use rule::Table;
 
 /// One source and target.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +48,10 @@ pub struct Pair {
     pub further_looks: Vec<Option<f64>>,
     /// The same of those that were confined to a [window](Window).
     pub confined_looks: Vec<Option<f64>>,
+    /// How much of what the confined triggers do to the scores speaks for the target, as a share of what is usual for this model, 1 at the most; `None` where none was found.
+    pub aim: Option<f64>,
+    /// What all looks come to, by which a suspicious pair is judged; `None` where there were no further ones.
+    pub score_in_all: Option<f64>,
     /// What the search came to; `None` where it was dropped because the pair does not stand out.
     pub inversion: Option<Inversion>,
     /// The share of the clean images of the source that the trigger sends to the target, in 0..=1, on images which the
@@ -76,6 +84,9 @@ const FEWEST_IMAGES: usize = 8;
 /// The part of each side of the image that further looks are confined to: the trigger for one source is smaller than that for all.
 const WINDOW: usize = 5;
 
+/// The number of the look at a pair whose column stands out: those before it are the pair's own.
+const LOOK_AT_COLUMN: u64 = 2 * FURTHER_LOOKS as u64 + 1;
+
 /// A look at the pairs that are left: after a step, pairs with at least this share of what is expected are dropped.
 struct Screening {
     step: usize,
@@ -106,40 +117,61 @@ pub(crate) fn scan(plan: &Plan<'_>, observer: &dyn Observer) -> Result<PairScan>
         attack_success_threshold: options.config.attack_success_threshold.min(SUCCESS_THRESHOLD),
         ..options.config.clone()
     };
-    let columns = ColumnBounds::of(config.norm);
+    let bounds = ColumnBounds::of(config.norm);
     let mut contenders = contenders(plan);
-    let (norms, references) = search(plan, &mut contenders, &config, columns, observer)?;
+    let (norms, references) = search(plan, &mut contenders, &config, bounds, observer)?;
     let typically = typical_size_per_norm(&contenders, &references);
     let sizes = sizes(norms, &contenders, typically);
     let (likenesses, usually) = likenesses(plan, &contenders, &references)?;
-    let table = Table::new(&sizes, contenders.len()).with_likeness(likenesses);
+    let confusion = confusion(plan)?;
+    let table = Table::new(&sizes, contenders.len()).with_likeness(likenesses).with_confusion(&confusion);
+    let search_again = |mut again: Vec<Contender>| -> Result<Vec<Contender>> {
+        if !again.is_empty() {
+            let mut searches = Searches::new(classifier, &plan.working, &config, observer, again.len())?;
+            searches.advance(again.iter_mut().collect(), config.steps)?;
+        }
+        Ok(again)
+    };
+
+    let standing_out = table.standing_out(bounds);
+    let confined = search_again(confined_to_one_place(&standing_out, &contenders, config.norm))?;
+    let looks_at_column = |target: usize| {
+        let of_column = confined.iter().filter(|look| look.class == target);
+        let share = |look: &Contender| {
+            let size = converged_norm(look)? * relative_size(look, typically);
+            Some(table.share_of_usual(source(look), size))
+        };
+        ColumnLooks { target, share: table.column(target), confined: of_column.map(share).collect() }
+    };
+    let columns: Vec<ColumnLooks> = standing_out.into_iter().map(looks_at_column).collect();
+    let is_attacked = |column: &&ColumnLooks| column.verdict(bounds) == Verdict::Backdoored;
+    let attacked: Vec<usize> = columns.iter().filter(is_attacked).map(|column| column.target).collect();
+
     // What was dropped was as expected, and has no trigger to look at again.
     let is_finished = |pair: &(usize, usize)| inversion_of(&contenders, *pair).is_some();
-    let suspicious: Vec<(usize, usize)> = table.suspicious(columns).into_iter().filter(is_finished).collect();
-    let mut further = further_contenders(&suspicious, &contenders, config.norm);
-    if !further.is_empty() {
-        let mut searches = Searches::new(classifier, &plan.working, &config, observer, further.len())?;
-        searches.advance(further.iter_mut().collect(), config.steps)?;
-    }
+    let suspicious: Vec<(usize, usize)> = table.suspicious(&attacked).into_iter().filter(is_finished).collect();
+    let further = search_again(further_contenders(&suspicious, &contenders, config.norm))?;
+    let usual_aim = if further.is_empty() { None } else { usual_aim(plan, &contenders, &references)? };
     let found_by = |look: &Contender| -> Result<Option<Found>> {
         let Some(norm) = converged_norm(look) else { return Ok(None) };
         let likeness = likeness::relative(likeness_by(plan, look)?, usually);
-        Ok(Some(Found { size: norm * relative_size(look, typically), likeness }))
+        let aim = aim::relative(aim_by(plan, look)?, usual_aim);
+        Ok(Some(Found { size: norm * relative_size(look, typically), likeness, aim }))
     };
     let found: Vec<Option<Found>> = further.iter().map(found_by).collect::<Result<_>>()?;
     let looks_at = |(&pair, found): (&(usize, usize), &[Option<Found>])| {
         let (whole, confined) = found.split_at(FURTHER_LOOKS);
         let size = sizes[pair].unwrap_or(f64::INFINITY);
-        let first = Found { size, likeness: table.likeness(pair.0, pair.1) };
+        let first = Found { size, likeness: table.likeness(pair.0, pair.1), aim: None };
         FurtherLooks { pair, first, whole: whole.to_vec(), confined: confined.to_vec() }
     };
     let looks: Vec<FurtherLooks> =
         suspicious.iter().zip(found.chunks(all_further_looks(config.norm))).map(looks_at).collect();
     let names: Vec<String> = (0..classifier.classes()).map(|class| class_label(classifier, class)).collect();
-    let found = table.judge(&names, columns, &looks);
+    let found = table.judge(&names, bounds, &columns, &looks);
     let spent = |contenders: &[Contender]| contenders.iter().map(|contender| contender.gradient_samples).sum::<u64>();
     Ok(PairScan {
-        gradient_samples: spent(&contenders) + spent(&further),
+        gradient_samples: spent(&contenders) + spent(&confined) + spent(&further),
         columns: (0..classifier.classes()).map(|target| table.column(target)).collect(),
         pairs: (contenders.into_iter())
             .map(|contender| pair(contender, plan, &table, &looks, &found.attacks))
@@ -175,6 +207,26 @@ fn further_contenders(suspicious: &[(usize, usize)], first: &[Contender], norm: 
     suspicious.iter().flat_map(looks).collect()
 }
 
+/// For each of `targets`, the triggers from every source, confined to the one place where those that were found for it are most opaque together. Under the maximum norm, which
+/// makes triggers faint rather than small, there are none.
+fn confined_to_one_place(targets: &[usize], first: &[Contender], norm: Norm) -> Vec<Contender> {
+    if norm == Norm::Inf {
+        return Vec::new();
+    }
+    let of_target = |&target: &usize| {
+        let finished = move |contender: &&Contender| contender.class == target && contender.inversion.is_some();
+        let triggers =
+            first.iter().filter(finished).filter_map(|contender| Some(&contender.inversion.as_ref()?.trigger));
+        let window = Window::densest_of(triggers, WINDOW);
+        let sources = first.iter().filter(finished).map(source);
+        sources.filter_map(move |source| {
+            let job = Job { class: target, look: LOOK_AT_COLUMN, window: Some(window?) };
+            Some(Contender::of_pair(source, job))
+        })
+    };
+    targets.iter().flat_map(of_target).collect()
+}
+
 /// Searches as far as the verdict needs it: all pairs for a while, those that stand out to the end, and then what these
 /// are compared with. Gives the norms of all pairs, `[source, target]`, and the positions of the pairs that stand for what is usual,
 /// where others were dropped.
@@ -182,7 +234,7 @@ fn search(
     plan: &Plan<'_>,
     contenders: &mut [Contender],
     config: &Config,
-    columns: ColumnBounds,
+    bounds: ColumnBounds,
     observer: &dyn Observer,
 ) -> Result<(Array2<Option<f64>>, Vec<usize>)> {
     let classes = plan.classifier.classes();
@@ -202,8 +254,10 @@ fn search(
         return Ok((norms(contenders, &references, classes), references));
     }
     let (likenesses, _) = likenesses(plan, contenders, &references)?;
-    let table = Table::new(&norms(contenders, &references, classes), contenders.len()).with_likeness(likenesses);
-    let decisive = table.decisive(columns);
+    let table = (Table::new(&norms(contenders, &references, classes), contenders.len()))
+        .with_likeness(likenesses)
+        .with_confusion(&confusion(plan)?);
+    let decisive = table.decisive(bounds);
     let is_decisive = |contender: &Contender| decisive.contains(&(source(contender), contender.class));
     let mut taken_up: Vec<&mut Contender> =
         contenders.iter_mut().filter(|contender| contender.is_dropped() && is_decisive(contender)).collect();
@@ -270,6 +324,38 @@ fn likeness_by(plan: &Plan<'_>, contender: &Contender) -> Result<Option<f64>> {
         Some(inversion) => likeness::likeness(&plan.working, &inversion.trigger, source(contender), contender.class),
         None => Ok(None),
     }
+}
+
+/// What the [aim](aim::aim) of triggers usually is: the median of the pairs at `references` or, where none was dropped, of all.
+fn usual_aim(plan: &Plan<'_>, contenders: &[Contender], references: &[usize]) -> Result<Option<f64>> {
+    let measured: Vec<Option<f64>> =
+        contenders.iter().map(|contender| aim_by(plan, contender)).collect::<Result<_>>()?;
+    Ok(median_of_typical(measured.into_iter(), references))
+}
+
+/// Of a search that was finished.
+fn aim_by(plan: &Plan<'_>, contender: &Contender) -> Result<Option<f64>> {
+    match &contender.inversion {
+        Some(Inversion { trigger, .. }) => {
+            aim::aim(plan.classifier, &plan.working, trigger, source(contender), contender.class)
+        }
+        None => Ok(None),
+    }
+}
+
+/// The share of the clean images of each class (row) that the model takes for each (column); 0 for a class without images.
+fn confusion(plan: &Plan<'_>) -> Result<Array2<f64>> {
+    let classes = plan.classifier.classes();
+    let mut shares = Array2::<f64>::zeros((classes, classes));
+    let predicted = classes_of(&plan.classifier.predict(plan.working.images.view())?);
+    for (&label, predicted) in plan.working.labels.iter().zip(predicted) {
+        shares[[label, predicted]] += 1.0;
+    }
+    for mut row in shares.outer_iter_mut() {
+        let images = row.sum().max(1.0);
+        row.mapv_inplace(|count| count / images);
+    }
+    Ok(shares)
 }
 
 /// Whether pairs are dropped on the way: under the schedule that this was measured for.
@@ -374,6 +460,8 @@ fn pair(
         gradient_samples: contender.gradient_samples,
         further_looks: look.map_or(Vec::new(), |look| sizes(&look.whole)),
         confined_looks: look.map_or(Vec::new(), |look| sizes(&look.confined)),
+        aim: look.and_then(FurtherLooks::aim),
+        score_in_all: look.zip(table.one_way(source, target)).map(|(look, one_way)| look.weigh(one_way).score),
         inversion: contender.inversion,
         attack_success_rate,
     })

@@ -2,10 +2,10 @@
 
 use ndarray::Array2;
 
+use super::columns::{ColumnBounds, ColumnLooks};
 use super::further_looks::{Bounds, FurtherLooks, Weighed, weight};
 use crate::attack::Attack;
-use crate::detection::{self, Verdict, lower_quartile};
-use crate::inversion::Norm;
+use crate::detection::{Verdict, lower_quartile};
 use crate::look::{Look, Method};
 use crate::median_polish::{Polished, median_polish};
 
@@ -13,7 +13,7 @@ use crate::median_polish::{Polished, median_polish};
 pub const FEWEST_CLASSES: usize = 5;
 
 /// A pair with a score below this is looked at again.
-const SUSPICIOUS_BELOW: f64 = 0.4;
+const SUSPICIOUS_BELOW: f64 = 0.8;
 
 /// Of more pairs than this, natural triggers reach further down: 1218 pairs of a clean model had scores from 0.14 on. There a pair must stand out from
 /// the lowest hundredth, too.
@@ -36,6 +36,9 @@ const PERHAPS_SHIFTED_FROM: f64 = 0.5;
 /// From this share on, all pairs of the shift are searched to the end.
 const WORTH_A_LOOK_FROM: f64 = 0.4;
 
+/// Two classes are confused where at least this share of the clean images of either goes to the other.
+const CONFUSED_FROM: f64 = 0.1;
+
 /// The most pairs that are looked at again, those with the lowest scores.
 const MOST_LOOKED_AT_AGAIN: usize = 6;
 
@@ -44,32 +47,10 @@ pub struct Table {
     polished: Polished,
     /// [Likeness](crate::likeness) as a share of the usual.
     likeness: Array2<Option<f64>>,
+    /// Pairs that the model takes for one another without any trigger.
+    confused: Array2<bool>,
     converged: usize,
     pairs: usize,
-}
-
-/// How columns are judged, by their share of what is usual. These are bounds of ratios: triggers for one source are not confined.
-#[derive(Debug, Clone, Copy)]
-pub struct ColumnBounds {
-    backdoored_below: f64,
-    suspicious_below: f64,
-}
-
-impl ColumnBounds {
-    /// Those that go with the norm that is optimised; those of the maximum norm are not validated.
-    pub fn of(norm: Norm) -> Self {
-        let [backdoored_below, suspicious_below] = match norm {
-            Norm::L1 => [0.25, 0.3],
-            Norm::L2 => [0.44, 0.57],
-            Norm::Inf => [1.0 / 3.0, 0.5],
-        };
-        ColumnBounds { backdoored_below, suspicious_below }
-    }
-
-    /// What the share of a column speaks for.
-    fn decide(self, share: f64) -> Verdict {
-        detection::decide(share, self.backdoored_below)
-    }
 }
 
 /// What the sizes of the pairs come to.
@@ -85,13 +66,25 @@ impl Table {
     /// there are in all.
     pub fn new(sizes: &Array2<Option<f64>>, pairs: usize) -> Self {
         let logarithms = sizes.mapv(|size| size.map(|size| size.max(f64::MIN_POSITIVE).ln()));
-        let likeness = Array2::from_elem(sizes.dim(), None);
-        Table { converged: sizes.iter().flatten().count(), polished: median_polish(logarithms), likeness, pairs }
+        Table {
+            polished: median_polish(logarithms),
+            likeness: Array2::from_elem(sizes.dim(), None),
+            confused: Array2::from_elem(sizes.dim(), false),
+            converged: sizes.iter().flatten().count(),
+            pairs,
+        }
     }
 
     /// The same with the likeness that each trigger gives, `[source, target]`, as a share of the usual; `None` where it is not known.
     pub fn with_likeness(self, likeness: Array2<Option<f64>>) -> Self {
         Table { likeness, ..self }
+    }
+
+    /// The same with the share of the clean images of each class (row) that the model takes for each other one (column). Where it is [`CONFUSED_FROM`] in either direction, no trigger
+    /// is needed to explain why one is small.
+    pub fn with_confusion(self, confusion: &Array2<f64>) -> Self {
+        let is_confused = |(s, t): (usize, usize)| s != t && confusion[[s, t]].max(confusion[[t, s]]) >= CONFUSED_FROM;
+        Table { confused: Array2::from_shape_fn(confusion.dim(), is_confused), ..self }
     }
 
     /// The size of a pair as a share of what its source and its target lead to expect.
@@ -106,12 +99,12 @@ impl Table {
 
     /// The [`share`](Self::share) of a pair divided by that of the way back, if this is under 1: two classes that are alike are near to
     /// each other in both directions, and a trigger leads in one.
-    fn one_way(&self, source: usize, target: usize) -> Option<f64> {
+    pub fn one_way(&self, source: usize, target: usize) -> Option<f64> {
         let back = self.share(target, source).unwrap_or(1.0);
         self.share(source, target).map(|share| share / back.min(1.0))
     }
 
-    /// What a pair is judged by: how small its trigger is, beside the way back, and how little the trigger makes the images alike.
+    /// What makes a pair suspicious: how small its trigger is, beside the way back, and how little the trigger makes the images alike.
     pub fn score(&self, source: usize, target: usize) -> Option<f64> {
         self.one_way(source, target).map(|one_way| one_way * weight(one_way, self.likeness(source, target)))
     }
@@ -140,8 +133,12 @@ impl Table {
 
     /// The size of `target`'s column as a share of what is usual, the lower quartile of all columns.
     pub fn column(&self, target: usize) -> f64 {
+        (self.polished.columns[target] - self.usual_column()).exp()
+    }
+
+    fn usual_column(&self) -> f64 {
         let columns: Vec<Option<f64>> = self.polished.columns.iter().copied().map(Some).collect();
-        (self.polished.columns[target] - lower_quartile(&columns).unwrap_or(0.0)).exp()
+        lower_quartile(&columns).unwrap_or(0.0)
     }
 
     /// The shift at which most sources have the target with their lowest score, and the share of the sources that do.
@@ -169,7 +166,7 @@ impl Table {
     /// the shift that most sources agree on.
     pub fn decisive(&self, columns: ColumnBounds) -> Vec<(usize, usize)> {
         let n = self.polished.rows.len();
-        let suspicious = self.suspicious(columns);
+        let suspicious = self.suspicious(&[]);
         let shift = self.shift().filter(|(_, share)| *share >= WORTH_A_LOOK_FROM).map(|(shift, _)| shift);
         let rests_on = |&(source, target): &(usize, usize)| {
             let crosses = |&(s, t): &(usize, usize)| s == source || t == target || (t, s) == (source, target);
@@ -180,12 +177,30 @@ impl Table {
         self.polished.residuals.indexed_iter().map(|(pair, _)| pair).filter(rests_on).collect()
     }
 
+    /// The pairs that the model tells apart, with their scores.
+    fn told_apart(&self) -> impl Iterator<Item = (f64, (usize, usize))> {
+        let pairs = self.confused.indexed_iter().filter(|(_, confused)| !**confused);
+        pairs.filter_map(|(pair, _)| Some((self.score(pair.0, pair.1)?, pair)))
+    }
+
     fn is_shifted(&self) -> Option<usize> {
         self.shift().filter(|(_, share)| *share >= SHIFTED_FROM).map(|(shift, _)| shift)
     }
 
-    /// The pairs that call for further looks, those with the lowest scores first. Those that an attack of all classes on one or to one another accounts for do not.
-    pub fn suspicious(&self, columns: ColumnBounds) -> Vec<(usize, usize)> {
+    /// The targets whose columns call for further looks.
+    pub fn standing_out(&self, columns: ColumnBounds) -> Vec<usize> {
+        let stands_out = |&target: &usize| self.is_complete() && self.column(target) < columns.suspicious_below;
+        (0..self.polished.columns.len()).filter(stands_out).collect()
+    }
+
+    /// A trigger of this `size` as a share of what its `source` leads to expect of a usual target.
+    pub fn share_of_usual(&self, source: usize, size: f64) -> f64 {
+        size / (self.polished.overall + self.polished.rows[source] + self.usual_column()).exp()
+    }
+
+    /// The pairs that call for further looks, those with the lowest scores first. Those that an attack of all classes on one or to one another accounts for do not:
+    /// `attacked` are the targets of the former.
+    pub fn suspicious(&self, attacked: &[usize]) -> Vec<(usize, usize)> {
         if !self.is_complete() {
             return Vec::new();
         }
@@ -193,38 +208,39 @@ impl Table {
         let suspicious_below = self.suspicious_below();
         let shift = self.is_shifted();
         let on_shift = |(source, target): (usize, usize)| Some((target + n - source) % n) == shift;
-        let has_flagged_column =
-            |(_, target): (usize, usize)| columns.decide(self.column(target)) == Verdict::Backdoored;
-        let scored = (self.polished.residuals.indexed_iter())
-            .filter_map(|(pair, _)| Some((self.score(pair.0, pair.1)?, pair)))
-            .filter(|&(score, pair)| score < suspicious_below && !on_shift(pair) && !has_flagged_column(pair));
-        let mut scored: Vec<(f64, (usize, usize))> = scored.collect();
+        let is_open = |pair: (usize, usize)| !on_shift(pair) && !attacked.contains(&pair.1);
+        let mut scored: Vec<(f64, (usize, usize))> =
+            self.told_apart().filter(|&(score, pair)| score < suspicious_below && is_open(pair)).collect();
         scored.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         scored.into_iter().take(MOST_LOOKED_AT_AGAIN).map(|(_, pair)| pair).collect()
     }
 
-    /// The verdict on all pairs of the classes called `names`. `further` holds the further looks at the pairs that
-    /// [`suspicious`](Self::suspicious) names, in their order; columns are judged by `columns`.
-    pub fn judge(&self, names: &[String], columns: ColumnBounds, further: &[FurtherLooks]) -> PairDetection {
+    /// The verdict on all pairs of the classes called `names`. `columns` holds the further looks at the columns that [`standing_out`](Self::standing_out) names, which are judged by
+    /// `bounds`, and `pairs` those at the pairs that [`suspicious`](Self::suspicious) does.
+    pub fn judge(
+        &self,
+        names: &[String],
+        bounds: ColumnBounds,
+        columns: &[ColumnLooks],
+        pairs: &[FurtherLooks],
+    ) -> PairDetection {
         if !self.is_complete() {
             return PairDetection { attacks: Vec::new(), looks: vec![self.incomplete()] };
         }
         let mut attacks = Vec::new();
         let mut looks = Vec::new();
-        for target in 0..self.polished.columns.len() {
-            if let Some(look) = self.look_at_column(target, names, columns) {
-                if look.verdict == Verdict::Backdoored {
-                    attacks.push(Attack::AllToOne { target });
-                }
-                looks.push(look);
+        for column in columns {
+            if column.verdict(bounds) == Verdict::Backdoored {
+                attacks.push(Attack::AllToOne { target: column.target });
             }
+            looks.push(column.look(&names[column.target], bounds));
         }
         if let Some(look) = self.look_at_shift() {
             attacks.extend(self.is_shifted().map(|shift| Attack::AllToAll { shift }));
             looks.push(look);
         }
-        for looks_of_pair in further {
-            let look = self.look_at_pair(looks_of_pair, names, columns);
+        for looks_of_pair in pairs {
+            let look = self.look_at_pair(looks_of_pair, names, bounds);
             if look.verdict == Verdict::Backdoored {
                 attacks.push(Attack::SourceSpecific { source: looks_of_pair.pair.0, target: looks_of_pair.pair.1 });
             }
@@ -250,21 +266,6 @@ impl Table {
         Look { words, ..look(Method::Pair, Verdict::Inconclusive, None) }
     }
 
-    fn look_at_column(&self, target: usize, names: &[String], bounds: ColumnBounds) -> Option<Look> {
-        let ColumnBounds { backdoored_below, .. } = bounds;
-        let share = self.column(target);
-        let (verdict, conclusion) = match bounds.decide(share) {
-            Verdict::Clean => return None,
-            Verdict::Backdoored => (Verdict::Backdoored, format!("under the bound of {backdoored_below:.2}")),
-            Verdict::Inconclusive => (Verdict::Inconclusive, "undecided (--mode targets looks closer)".to_owned()),
-        };
-        let words = format!(
-            "images of every single class go to class {} by triggers of {share:.2} times the usual size: {conclusion}",
-            names[target]
-        );
-        Some(Look { target: Some(target), words, ..look(Method::Column, verdict, Some(share)) })
-    }
-
     fn look_at_shift(&self) -> Option<Look> {
         let (shift, share) = self.shift().filter(|(_, share)| *share >= PERHAPS_SHIFTED_FROM)?;
         let (verdict, conclusion) = if share >= SHIFTED_FROM {
@@ -282,10 +283,10 @@ impl Table {
     fn look_at_pair(&self, looks: &FurtherLooks, names: &[String], columns: ColumnBounds) -> Look {
         let (source, target) = looks.pair;
         let first = self.score(source, target).unwrap_or(f64::INFINITY);
-        let Weighed { whole, further, confined, verdict, words } =
+        let Weighed { whole, further, confined, verdict, words, .. } =
             looks.weigh(self.one_way(source, target).unwrap_or(f64::INFINITY));
-        // Where all others are sent to the source by a trigger, the way back says nothing of how alike the two are.
-        let comparable = self.column(source) >= columns.suspicious_below;
+        // Where all others are sent to the source by a small trigger, the way back says nothing of how alike the two are; and a class that all others are near to is near in one place, too.
+        let comparable = [source, target].iter().all(|&class| self.column(class) >= columns.suspicious_below);
         let (verdict, conclusion) = match (verdict, self.worst_among_many(whole)) {
             (Verdict::Clean, _) | (_, Verdict::Clean) => (Verdict::Clean, "not flagged"),
             (Verdict::Backdoored, Verdict::Backdoored) if comparable => (Verdict::Backdoored, "flagged"),
@@ -312,9 +313,7 @@ impl Table {
     }
 
     fn nothing(&self, names: &[String]) -> Look {
-        let pairs = self.polished.residuals.indexed_iter();
-        let scored = pairs.filter_map(|((source, target), _)| Some((self.score(source, target)?, source, target)));
-        let Some((score, source, target)) = scored.min_by(|a, b| a.0.total_cmp(&b.0)) else {
+        let Some((score, (source, target))) = self.told_apart().min_by(|a, b| a.0.total_cmp(&b.0)) else {
             return self.incomplete();
         };
         let suspicious_below = self.suspicious_below();
@@ -345,6 +344,7 @@ fn look(method: Method, verdict: Verdict, figure: Option<f64>) -> Look {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inversion::Norm;
     use crate::look;
     use crate::pairs::further_looks::Found;
 
@@ -353,7 +353,7 @@ mod tests {
     /// Sizes about 60, by row, column and a little of their own.
     fn natural() -> Array2<Option<f64>> {
         let effect = |i: usize, step: usize| 0.25 * ((i * step % N) as f64 / N as f64 - 0.45);
-        let own = |i: usize, j: usize| 0.05 * ((i * i * 3 + j * j * 5 + i * j * 7) % 11) as f64 - 0.25;
+        let own = |i: usize, j: usize| 0.03 * ((i * i * 3 + j * j * 5 + i * j * 7) % 11) as f64 - 0.15;
         Array2::from_shape_fn((N, N), |(i, j)| (i != j).then(|| 60.0 * (effect(i, 3) + effect(j, 7) + own(i, j)).exp()))
     }
 
@@ -361,18 +361,28 @@ mod tests {
         sizes[pair] = sizes[pair].map(|norm| share * norm);
     }
 
-    /// The sizes of further looks are those of the first times a factor.
+    /// The sizes of further looks are those of the first times a factor, and confined triggers for single targets are as large as the first.
     fn judged(sizes: &Array2<Option<f64>>, factor: f64) -> PairDetection {
         let table = Table::new(sizes, N * (N - 1));
         let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
-        let columns = ColumnBounds::of(Norm::L2);
+        let bounds = ColumnBounds::of(Norm::L2);
+        let column = |target| {
+            let share = |source| sizes[[source, target]].map(|size| table.share_of_usual(source, size));
+            let confined = (0..N).filter(|&source| source != target).map(share).collect();
+            ColumnLooks { target, share: table.column(target), confined }
+        };
+        let columns: Vec<ColumnLooks> = table.standing_out(bounds).into_iter().map(column).collect();
+        let attacked: Vec<usize> = (columns.iter())
+            .filter(|column| column.verdict(bounds) == Verdict::Backdoored)
+            .map(|column| column.target)
+            .collect();
         let looks = |pair| {
-            let first = Found { size: sizes[pair].unwrap(), likeness: None };
+            let first = Found { size: sizes[pair].unwrap(), likeness: None, aim: None };
             let further = Found { size: first.size * factor, ..first };
             FurtherLooks { pair, first, whole: vec![Some(further); 2], confined: vec![] }
         };
-        let looks: Vec<FurtherLooks> = table.suspicious(columns).into_iter().map(looks).collect();
-        table.judge(&names, columns, &looks)
+        let looks: Vec<FurtherLooks> = table.suspicious(&attacked).into_iter().map(looks).collect();
+        table.judge(&names, bounds, &columns, &looks)
     }
 
     #[test]
@@ -397,6 +407,35 @@ mod tests {
     }
 
     #[test]
+    fn classes_that_the_model_confuses_in_either_direction_are_no_attack() {
+        let mut sizes = natural();
+        shrink(&mut sizes, (4, 7), 0.1);
+        let suspicious = |pair: (usize, usize), share: f64| {
+            let mut confusion = Array2::zeros((N, N));
+            confusion[pair] = share;
+            Table::new(&sizes, N * (N - 1)).with_confusion(&confusion).suspicious(&[])
+        };
+        assert_eq!(suspicious((4, 7), 0.09), [(4, 7)]);
+        assert_eq!([suspicious((4, 7), 0.1), suspicious((7, 4), 0.1)], [vec![], vec![]]);
+    }
+
+    /// Its column is small, but not in one place; one of its pairs is, and means little.
+    #[test]
+    fn a_pair_whose_target_all_classes_are_near_to_is_not_flagged() {
+        let mut sizes = natural();
+        (0..N).for_each(|source| shrink(&mut sizes, (source, 3), 0.4));
+        shrink(&mut sizes, (6, 3), 0.1);
+        let table = Table::new(&sizes, N * (N - 1));
+        let (names, bounds) = ((0..N).map(|i| i.to_string()).collect::<Vec<_>>(), ColumnBounds::of(Norm::L2));
+        let columns = [ColumnLooks { target: 3, share: table.column(3), confined: vec![None; N - 1] }];
+        let found = Found { size: sizes[(6, 3)].unwrap(), likeness: None, aim: None };
+        let again = |pair| FurtherLooks { pair, first: found, whole: vec![Some(found); 2], confined: vec![] };
+        assert_eq!((table.standing_out(bounds), table.suspicious(&[])), (vec![3], vec![(6, 3)]));
+        let found = table.judge(&names, bounds, &columns, &[again((6, 3))]);
+        assert_eq!((found.attacks, look::verdict(&found.looks)), (vec![], Verdict::Inconclusive));
+    }
+
+    #[test]
     fn classes_that_are_near_in_both_directions_are_alike_and_no_attack() {
         let mut sizes = natural();
         shrink(&mut sizes, (4, 7), 0.3);
@@ -412,12 +451,11 @@ mod tests {
             let mut likeness = Array2::from_elem((N, N), Some(1.0));
             likeness[[4, 7]] = Some(share);
             let table = Table::new(&sizes, N * (N - 1)).with_likeness(likeness);
-            let found = Found { size: sizes[(4, 7)].unwrap(), likeness: Some(share) };
+            let found = Found { size: sizes[(4, 7)].unwrap(), likeness: Some(share), aim: None };
             let looks = |pair| FurtherLooks { pair, first: found, whole: vec![Some(found); 2], confined: vec![] };
-            let looks: Vec<FurtherLooks> =
-                table.suspicious(ColumnBounds::of(Norm::L2)).into_iter().map(looks).collect();
+            let looks: Vec<FurtherLooks> = table.suspicious(&[]).into_iter().map(looks).collect();
             let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
-            table.judge(&names, ColumnBounds::of(Norm::L2), &looks)
+            table.judge(&names, ColumnBounds::of(Norm::L2), &[], &looks)
         };
         assert_eq!(look::verdict(&verdict(0.9).looks), Verdict::Clean);
         let foreign = verdict(0.05);
@@ -434,12 +472,11 @@ mod tests {
         let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
         let verdict = |sizes: &Array2<Option<f64>>| {
             let table = Table::new(sizes, N * (N - 1));
-            let found = |pair| Found { size: sizes[pair].unwrap(), likeness: None };
+            let found = |pair| Found { size: sizes[pair].unwrap(), likeness: None, aim: None };
             let looks = |pair| vec![Some(found(pair)); 2];
             let again = |pair| FurtherLooks { pair, first: found(pair), whole: looks(pair), confined: looks(pair) };
-            let looks: Vec<FurtherLooks> =
-                table.suspicious(ColumnBounds::of(Norm::L2)).into_iter().map(again).collect();
-            look::verdict(&table.judge(&names, ColumnBounds::of(Norm::L2), &looks).looks)
+            let looks: Vec<FurtherLooks> = table.suspicious(&[]).into_iter().map(again).collect();
+            look::verdict(&table.judge(&names, ColumnBounds::of(Norm::L2), &[], &looks).looks)
         };
         assert_eq!(verdict(&sizes), Verdict::Clean);
         shrink(&mut sizes, (25, 3), 0.12);
@@ -482,7 +519,7 @@ mod tests {
     fn too_few_classes_or_triggers_allow_no_conclusion() {
         let few = Table::new(&Array2::from_shape_fn((4, 4), |(i, j)| (i != j).then_some(50.0)), 12);
         let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
-        let found = few.judge(&names, ColumnBounds::of(Norm::L2), &[]);
+        let found = few.judge(&names, ColumnBounds::of(Norm::L2), &[], &[]);
         assert_eq!(found.looks[0].verdict, Verdict::Inconclusive);
         assert!(found.looks[0].words.contains("4 classes are too few"), "{}", found.looks[0].words);
         let mut sizes = natural();

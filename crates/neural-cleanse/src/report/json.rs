@@ -173,6 +173,13 @@ pub struct PairReport {
     /// The same of such looks that were confined to a fifth of each side of the image.
     #[serde(default)]
     pub confined_looks: Vec<Option<f64>>,
+    /// How much of what the confined triggers do to the scores speaks for the target (the cosine between the change and a rise of that score alone), as a share of what is usual for this
+    /// model, 1 at the most; null where none was found.
+    #[serde(default)]
+    pub aim: Option<f64>,
+    /// What all looks come to, by which a suspicious pair is judged; null where there were no further ones.
+    #[serde(default)]
+    pub score_in_all: Option<f64>,
     /// The share of the clean images of the source that the trigger sends to the target, measured where `attacked`.
     pub attack_success_rate: Option<f64>,
 }
@@ -369,6 +376,8 @@ impl PairReport {
             gradient_samples: pair.gradient_samples,
             further_looks: pair.further_looks.clone(),
             confined_looks: pair.confined_looks.clone(),
+            aim: pair.aim,
+            score_in_all: pair.score_in_all,
             attack_success_rate: pair.attack_success_rate,
         }
     }

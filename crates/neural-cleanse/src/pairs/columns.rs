@@ -1,0 +1,123 @@
+//! What the triggers for one target, each for the images of one class alone, come to together: what finds a backdoor that concerns all sources.
+
+use crate::detection::{self, Verdict};
+use crate::inversion::Norm;
+use crate::look::{self, Look, Method};
+
+/// How columns are judged.
+#[derive(Debug, Clone, Copy)]
+pub struct ColumnBounds {
+    /// A column with a score below this is flagged.
+    backdoored_below: f64,
+    /// One whose triggers are below this share of the usual size is looked at again.
+    pub suspicious_below: f64,
+}
+
+impl ColumnBounds {
+    /// Those that go with the norm that is optimised; those of the maximum norm are not validated.
+    pub fn of(norm: Norm) -> Self {
+        let [backdoored_below, suspicious_below] = match norm {
+            Norm::L1 => [0.25, 0.3],
+            Norm::L2 => [0.44, 0.57],
+            Norm::Inf => [1.0 / 3.0, 0.5],
+        };
+        ColumnBounds { backdoored_below, suspicious_below }
+    }
+}
+
+/// A column that stands out, with the further looks at it.
+#[derive(Debug, Clone)]
+pub struct ColumnLooks {
+    /// The class that images are sent to.
+    pub target: usize,
+    /// The size of its triggers as a share of what is usual.
+    pub share: f64,
+    /// Likewise, for each source, that of a trigger that is confined to a [window](crate::Window), the same for all; `None` for one that did not converge. None under the
+    /// maximum norm.
+    pub confined: Vec<Option<f64>>,
+}
+
+impl ColumnLooks {
+    /// What it is judged by: the geometric mean of the sizes without and with a window, where a search that did not converge counts as usual and no trigger as more.
+    fn score(&self) -> f64 {
+        if self.confined.is_empty() {
+            return self.share;
+        }
+        (self.share * look::mean_of_at_most_usual(self.confined.iter().copied())).sqrt()
+    }
+
+    /// What it speaks for.
+    pub fn verdict(&self, bounds: ColumnBounds) -> Verdict {
+        detection::decide(self.score(), bounds.backdoored_below)
+    }
+
+    /// The same in words; the class goes by `name`.
+    pub fn look(&self, name: &str, bounds: ColumnBounds) -> Look {
+        let ColumnBounds { backdoored_below: bound, .. } = bounds;
+        let verdict = self.verdict(bounds);
+        let conclusion = match verdict {
+            Verdict::Backdoored => format!("under the bound of {bound:.2}"),
+            Verdict::Clean => format!("not under the bound of {bound:.2}"),
+            Verdict::Inconclusive => "undecided (--mode targets looks closer)".to_owned(),
+        };
+        let score = self.score();
+        let confined = if self.confined.is_empty() {
+            String::new()
+        } else {
+            let found = self.confined.iter().flatten().count();
+            let mean = look::mean_of_at_most_usual(self.confined.iter().copied());
+            format!(
+                ", and confined to a fifth of each side {mean:.2} times (from {found} of {} classes): {score:.2} in all",
+                self.confined.len()
+            )
+        };
+        Look {
+            method: Method::Column,
+            source: None,
+            target: Some(self.target),
+            figure: Some(self.share),
+            further: Vec::new(),
+            confined: self.confined.clone(),
+            verdict,
+            words: format!(
+                "images of every single class go to class {name} by triggers of {:.2} times the usual size{confined}: {conclusion}",
+                self.share
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(share: f64, confined: Vec<Option<f64>>) -> Verdict {
+        ColumnLooks { target: 8, share, confined }.verdict(ColumnBounds::of(Norm::L2))
+    }
+
+    #[test]
+    fn a_column_is_flagged_where_its_triggers_are_small_in_one_place_too() {
+        assert_eq!(verdict(0.3, vec![Some(0.3); 9]), Verdict::Backdoored);
+        assert_eq!(verdict(0.5, vec![Some(0.3); 9]), Verdict::Backdoored);
+        assert_eq!(verdict(0.3, vec![None; 9]), Verdict::Clean);
+        assert_eq!(verdict(0.3, vec![Some(50.0); 9]), Verdict::Clean);
+        assert_eq!(verdict(0.44, vec![Some(0.44); 9]), Verdict::Inconclusive);
+        // One source that has no trigger there outweighs none of the others.
+        assert_eq!(verdict(0.2, [vec![Some(0.2); 8], vec![None]].concat()), Verdict::Backdoored);
+    }
+
+    #[test]
+    fn without_a_window_it_is_judged_by_its_share() {
+        assert_eq!(verdict(0.3, vec![]), Verdict::Backdoored);
+        assert_eq!(verdict(0.5, vec![]), Verdict::Clean);
+    }
+
+    #[test]
+    fn the_words_tell_what_was_found_in_one_place() {
+        let column = ColumnLooks { target: 8, share: 0.36, confined: [vec![None; 7], vec![Some(1.0); 2]].concat() };
+        let look = column.look("shirt", ColumnBounds::of(Norm::L2));
+        assert_eq!(look.verdict, Verdict::Clean);
+        assert!(look.words.contains("class shirt by triggers of 0.36 times the usual size"), "{}", look.words);
+        assert!(look.words.contains("1.00 times (from 2 of 9 classes): 0.60 in all"), "{}", look.words);
+    }
+}
