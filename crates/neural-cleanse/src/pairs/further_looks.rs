@@ -17,6 +17,9 @@ pub struct Bounds {
 /// Of scores by the size of triggers with the whole image to change, which decide where there are no others. (`docs/modes.md` has what was measured.)
 const WHOLE: Bounds = Bounds { backdoored_below: 0.15, clean_from: 0.27 };
 
+/// A score with the whole image to change that no other figure makes clean.
+pub const TINY_BELOW: f64 = WHOLE.backdoored_below;
+
 /// Of scores by the size of triggers with and without a window.
 const CONFINED: Bounds = Bounds { backdoored_below: 0.3, clean_from: 0.33 };
 

@@ -3,7 +3,7 @@
 use ndarray::Array2;
 
 use super::columns::{ColumnBounds, ColumnLooks};
-use super::further_looks::{Bounds, FurtherLooks, Weighed, weight};
+use super::further_looks::{Bounds, FurtherLooks, TINY_BELOW, Weighed, weight};
 use crate::attack::Attack;
 use crate::detection::{Verdict, lower_quartile};
 use crate::look::{Look, Method};
@@ -177,10 +177,12 @@ impl Table {
         self.polished.residuals.indexed_iter().map(|(pair, _)| pair).filter(rests_on).collect()
     }
 
-    /// The pairs that the model tells apart, with their scores.
-    fn told_apart(&self) -> impl Iterator<Item = (f64, (usize, usize))> {
-        let pairs = self.confused.indexed_iter().filter(|(_, confused)| !**confused);
-        pairs.filter_map(|(pair, _)| Some((self.score(pair.0, pair.1)?, pair)))
+    /// The pairs whose triggers are to be explained, with their scores: those that the model tells apart, and those with tiny ones. (Whoever trains a backdoor can have a model confuse
+    /// two classes, too.)
+    fn unexplained(&self) -> impl Iterator<Item = (f64, (usize, usize))> {
+        let pairs = self.confused.indexed_iter();
+        let scored = pairs.filter_map(|(pair, confused)| Some((self.score(pair.0, pair.1)?, pair, confused)));
+        scored.filter(|(score, _, confused)| !**confused || *score < TINY_BELOW).map(|(score, pair, _)| (score, pair))
     }
 
     fn is_shifted(&self) -> Option<usize> {
@@ -210,7 +212,7 @@ impl Table {
         let on_shift = |(source, target): (usize, usize)| Some((target + n - source) % n) == shift;
         let is_open = |pair: (usize, usize)| !on_shift(pair) && !attacked.contains(&pair.1);
         let mut scored: Vec<(f64, (usize, usize))> =
-            self.told_apart().filter(|&(score, pair)| score < suspicious_below && is_open(pair)).collect();
+            self.unexplained().filter(|&(score, pair)| score < suspicious_below && is_open(pair)).collect();
         scored.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         scored.into_iter().take(MOST_LOOKED_AT_AGAIN).map(|(_, pair)| pair).collect()
     }
@@ -286,7 +288,8 @@ impl Table {
         let Weighed { whole, further, confined, verdict, words, .. } =
             looks.weigh(self.one_way(source, target).unwrap_or(f64::INFINITY));
         // Where all others are sent to the source by a small trigger, the way back says nothing of how alike the two are; and a class that all others are near to is near in one place, too.
-        let comparable = [source, target].iter().all(|&class| self.column(class) >= columns.suspicious_below);
+        let comparable = [source, target].iter().all(|&class| self.column(class) >= columns.suspicious_below)
+            && !self.confused[[source, target]];
         let (verdict, conclusion) = match (verdict, self.worst_among_many(whole)) {
             (Verdict::Clean, _) | (_, Verdict::Clean) => (Verdict::Clean, "not flagged"),
             (Verdict::Backdoored, Verdict::Backdoored) if comparable => (Verdict::Backdoored, "flagged"),
@@ -313,7 +316,7 @@ impl Table {
     }
 
     fn nothing(&self, names: &[String]) -> Look {
-        let Some((score, (source, target))) = self.told_apart().min_by(|a, b| a.0.total_cmp(&b.0)) else {
+        let Some((score, (source, target))) = self.unexplained().min_by(|a, b| a.0.total_cmp(&b.0)) else {
             return self.incomplete();
         };
         let suspicious_below = self.suspicious_below();
@@ -409,14 +412,25 @@ mod tests {
     #[test]
     fn classes_that_the_model_confuses_in_either_direction_are_no_attack() {
         let mut sizes = natural();
-        shrink(&mut sizes, (4, 7), 0.1);
-        let suspicious = |pair: (usize, usize), share: f64| {
+        shrink(&mut sizes, (4, 7), 0.3);
+        let table = |sizes: &Array2<Option<f64>>, pair: (usize, usize), share: f64| {
             let mut confusion = Array2::zeros((N, N));
             confusion[pair] = share;
-            Table::new(&sizes, N * (N - 1)).with_confusion(&confusion).suspicious(&[])
+            Table::new(sizes, N * (N - 1)).with_confusion(&confusion)
         };
+        let suspicious = |pair, share| table(&sizes, pair, share).suspicious(&[]);
         assert_eq!(suspicious((4, 7), 0.09), [(4, 7)]);
         assert_eq!([suspicious((4, 7), 0.1), suspicious((7, 4), 0.1)], [vec![], vec![]]);
+
+        // A tiny trigger is no evidence either way.
+        shrink(&mut sizes, (4, 7), 0.2);
+        let table = table(&sizes, (4, 7), 0.5);
+        assert_eq!(table.suspicious(&[]), [(4, 7)]);
+        let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
+        let found = Found { size: sizes[(4, 7)].unwrap(), likeness: None, aim: None };
+        let again = FurtherLooks { pair: (4, 7), first: found, whole: vec![Some(found); 2], confined: vec![] };
+        let found = table.judge(&names, ColumnBounds::of(Norm::L2), &[], &[again]);
+        assert_eq!((found.attacks, look::verdict(&found.looks)), (vec![], Verdict::Inconclusive));
     }
 
     /// Its column is small, but not in one place; one of its pairs is, and means little.
