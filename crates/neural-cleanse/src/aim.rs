@@ -6,7 +6,7 @@
 use ndarray::{Array1, Array2, Axis};
 
 use crate::classifier::Classifier;
-use crate::clean_set::CleanSet;
+use crate::clean_set::{CleanSet, evenly};
 use crate::error::Result;
 use crate::trigger::Trigger;
 
@@ -16,22 +16,23 @@ const IMAGES: usize = 32;
 /// What is aimed worse than this share of the usual counts as this much.
 const LEAST: f64 = 0.1;
 
-/// The cosine between the change that `trigger` makes to the logits of the clean `images` of class `source`, in the mean, and a rise of that of class `target` alone, in −1..=1. What all
-/// logits change by together is no part of the change. `None` where there are no images, or nothing changes.
+/// The cosine between the change that `trigger` makes to the logits of the clean `images` of the source, in the mean, and a rise of that of the target alone, in −1..=1, for a pair
+/// `(source, target)`. What all logits change by together is no part of the change. `clean` are the logits of the images without it, `[N, classes]`. `None` where there are no images, or
+/// nothing changes.
 ///
 /// # Errors
 /// If the trigger does not fit the images, or the engine fails.
 pub(crate) fn aim(
     classifier: &Classifier,
     images: &CleanSet,
+    clean: &Array2<f32>,
     trigger: &Trigger,
-    source: usize,
-    target: usize,
+    (source, target): (usize, usize),
 ) -> Result<Option<f64>> {
-    let of_source = images.some_of(&images.rows_of(source), IMAGES);
-    let stamped = trigger.apply(of_source.view())?;
-    let [before, after] = [&of_source, &stamped].map(|images| classifier.predict(images.view()));
-    Ok(mean(&before?).zip(mean(&after?)).and_then(|(before, after)| towards(&(after - before), target)))
+    let rows = evenly(&images.rows_of(source), IMAGES);
+    let before = clean.select(Axis(0), &rows);
+    let after = classifier.predict(trigger.apply(images.images.select(Axis(0), &rows).view())?.view())?;
+    Ok(mean(&before).zip(mean(&after)).and_then(|(before, after)| towards(&(after - before), target)))
 }
 
 /// `aim` as a share of what is `usual`, 1 at the most; `None` where triggers usually have none.

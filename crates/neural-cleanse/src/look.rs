@@ -59,7 +59,7 @@ pub(crate) fn reason(looks: &[Look]) -> String {
 }
 
 impl Look {
-    /// Whether it is at a class or a pair whose trigger is no sign of a backdoor.
+    /// Whether it is at a class, a pair or a column whose triggers are no sign of a backdoor.
     fn is_let_off(&self) -> bool {
         let is_at_one = matches!(self.method, Method::Norm | Method::Pair | Method::Column) && self.figure.is_some();
         is_at_one && self.verdict == Verdict::Clean
@@ -122,6 +122,9 @@ mod tests {
         let pairs = [of_pair(1, 0.5, Verdict::Clean), of_pair(2, 0.3, Verdict::Clean)];
         assert_eq!(reason(&[&looks[..], &pairs].concat()), "7; 8; 2");
         let column = Look { method: Method::Column, ..look(4, 0.1, Verdict::Backdoored) };
-        assert_eq!(reason(&[&looks[..], &pairs, &[column]].concat()), "7; 8; 4");
+        assert_eq!(reason(&[&looks[..], &pairs, &[column.clone()]].concat()), "7; 8; 4");
+        let let_off = Look { verdict: Verdict::Clean, ..column };
+        let undecided = of_pair(6, 0.35, Verdict::Inconclusive);
+        assert_eq!(reason(&[let_off, undecided]), "6");
     }
 }

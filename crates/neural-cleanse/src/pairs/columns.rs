@@ -1,5 +1,6 @@
 //! What the triggers for one target, each for the images of one class alone, come to together: what finds a backdoor that concerns all sources.
 
+use super::rule;
 use crate::detection::{self, Verdict};
 use crate::inversion::Norm;
 use crate::look::{self, Look, Method};
@@ -38,12 +39,14 @@ pub struct ColumnLooks {
 }
 
 impl ColumnLooks {
-    /// What it is judged by: the geometric mean of the sizes without and with a window, where a search that did not converge counts as usual and no trigger as more.
+    /// The geometric mean of the sizes in the window, where a search that did not converge counts as usual and no trigger as more; `None` where there was no window.
+    fn in_place(&self) -> Option<f64> {
+        (!self.confined.is_empty()).then(|| look::mean_of_at_most_usual(self.confined.iter().copied()))
+    }
+
+    /// What it is judged by: the geometric mean of the sizes without and with a window.
     fn score(&self) -> f64 {
-        if self.confined.is_empty() {
-            return self.share;
-        }
-        (self.share * look::mean_of_at_most_usual(self.confined.iter().copied())).sqrt()
+        self.in_place().map_or(self.share, |in_place| (self.share * in_place).sqrt())
     }
 
     /// What it speaks for.
@@ -55,35 +58,24 @@ impl ColumnLooks {
     pub fn look(&self, name: &str, bounds: ColumnBounds) -> Look {
         let ColumnBounds { backdoored_below: bound, .. } = bounds;
         let verdict = self.verdict(bounds);
-        let conclusion = match verdict {
-            Verdict::Backdoored => format!("under the bound of {bound:.2}"),
-            Verdict::Clean => format!("not under the bound of {bound:.2}"),
-            Verdict::Inconclusive => "undecided (--mode targets looks closer)".to_owned(),
-        };
-        let score = self.score();
-        let confined = if self.confined.is_empty() {
-            String::new()
-        } else {
-            let found = self.confined.iter().flatten().count();
-            let mean = look::mean_of_at_most_usual(self.confined.iter().copied());
-            format!(
-                ", and confined to a fifth of each side {mean:.2} times (from {found} of {} classes): {score:.2} in all",
-                self.confined.len()
-            )
-        };
-        Look {
-            method: Method::Column,
-            source: None,
-            target: Some(self.target),
-            figure: Some(self.share),
-            further: Vec::new(),
-            confined: self.confined.clone(),
-            verdict,
-            words: format!(
-                "images of every single class go to class {name} by triggers of {:.2} times the usual size{confined}: {conclusion}",
-                self.share
-            ),
+        let mut words = format!(
+            "images of every single class go to class {name} by triggers of {:.2} times the usual size",
+            self.share
+        );
+        if let Some(in_place) = self.in_place() {
+            let (found, sources) = (self.confined.iter().flatten().count(), self.confined.len());
+            words += &format!(
+                ", and confined to a fifth of each side {in_place:.2} times (from {found} of {sources} classes): {:.2} in all",
+                self.score()
+            );
         }
+        words += &match verdict {
+            Verdict::Backdoored => format!(": under the bound of {bound:.2}"),
+            Verdict::Clean => format!(": not under the bound of {bound:.2}"),
+            Verdict::Inconclusive => ": undecided (--mode targets looks closer)".to_owned(),
+        };
+        let confined = self.confined.clone();
+        Look { target: Some(self.target), confined, words, ..rule::look(Method::Column, verdict, Some(self.share)) }
     }
 }
 

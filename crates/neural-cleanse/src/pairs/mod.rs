@@ -3,15 +3,16 @@
 mod columns;
 mod further_looks;
 mod rule;
+mod screening;
+mod table;
 
-use ndarray::Array2;
+use ndarray::{Array2, Axis};
 use rayon::prelude::*;
 
 use crate::aim;
 use crate::attack::Attack;
 use crate::classifier::classes_of;
 use crate::detection::{Verdict, median};
-use crate::elimination::{self, expected_norms};
 use crate::error::Result;
 use crate::inversion::{Config, Inversion, Norm};
 use crate::likeness;
@@ -21,7 +22,7 @@ use crate::searches::{Contender, Searches};
 use crate::window::Window;
 use columns::{ColumnBounds, ColumnLooks};
 use further_looks::{Found, FurtherLooks};
-use rule::Table;
+use table::Table;
 
 /// One source and target.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,26 +88,6 @@ const WINDOW: usize = 5;
 /// The number of the look at a pair whose column stands out: those before it are the pair's own.
 const LOOK_AT_COLUMN: u64 = 2 * FURTHER_LOOKS as u64 + 1;
 
-/// A look at the pairs that are left: after a step, pairs with at least this share of what is expected are dropped.
-struct Screening {
-    step: usize,
-    promising_below: f64,
-}
-
-/// When pairs are looked at, for a search of 60 steps. The pairs of two source-specific backdoors were at 0.79, 0.54 and 0.47 at
-/// the most; those of all-to-all ones are above, and need not all be followed to the end.
-const SCREENING: [Screening; 3] = [
-    Screening { step: 20, promising_below: 1.0 },
-    Screening { step: 30, promising_below: 0.9 },
-    Screening { step: 40, promising_below: 0.75 },
-];
-
-/// Up to so many pairs all are searched to the end, which tells natural spread from an attack more clearly.
-const FEW_PAIRS: usize = 200;
-
-/// How many pairs that are as expected are finished, to tell how norms shrink.
-const REFERENCES: usize = 15;
-
 /// Inverts every pair and judges them.
 ///
 /// # Errors
@@ -118,12 +99,13 @@ pub(crate) fn scan(plan: &Plan<'_>, observer: &dyn Observer) -> Result<PairScan>
         ..options.config.clone()
     };
     let bounds = ColumnBounds::of(config.norm);
+    let clean = classifier.predict(plan.working.images.view())?;
+    let confusion = confusion(&plan.working.labels, &clean);
     let mut contenders = contenders(plan);
-    let (norms, references) = search(plan, &mut contenders, &config, bounds, observer)?;
+    let (norms, references) = screening::search(plan, &mut contenders, &config, bounds, &confusion, observer)?;
     let typically = typical_size_per_norm(&contenders, &references);
     let sizes = sizes(norms, &contenders, typically);
     let (likenesses, usually) = likenesses(plan, &contenders, &references)?;
-    let confusion = confusion(plan)?;
     let table = Table::new(&sizes, contenders.len()).with_likeness(likenesses).with_confusion(&confusion);
     let search_again = |mut again: Vec<Contender>| -> Result<Vec<Contender>> {
         if !again.is_empty() {
@@ -151,11 +133,11 @@ pub(crate) fn scan(plan: &Plan<'_>, observer: &dyn Observer) -> Result<PairScan>
     let is_finished = |pair: &(usize, usize)| inversion_of(&contenders, *pair).is_some();
     let suspicious: Vec<(usize, usize)> = table.suspicious(&attacked).into_iter().filter(is_finished).collect();
     let further = search_again(further_contenders(&suspicious, &contenders, config.norm))?;
-    let usual_aim = if further.is_empty() { None } else { usual_aim(plan, &contenders, &references)? };
+    let usual_aim = if further.is_empty() { None } else { usual_aim(plan, &clean, &contenders, &references)? };
     let found_by = |look: &Contender| -> Result<Option<Found>> {
         let Some(norm) = converged_norm(look) else { return Ok(None) };
         let likeness = likeness::relative(likeness_by(plan, look)?, usually);
-        let aim = aim::relative(aim_by(plan, look)?, usual_aim);
+        let aim = aim::relative(aim_by(plan, &clean, look)?, usual_aim);
         Ok(Some(Found { size: norm * relative_size(look, typically), likeness, aim }))
     };
     let found: Vec<Option<Found>> = further.iter().map(found_by).collect::<Result<_>>()?;
@@ -227,47 +209,6 @@ fn confined_to_one_place(targets: &[usize], first: &[Contender], norm: Norm) -> 
     targets.iter().flat_map(of_target).collect()
 }
 
-/// Searches as far as the verdict needs it: all pairs for a while, those that stand out to the end, and then what these
-/// are compared with. Gives the norms of all pairs, `[source, target]`, and the positions of the pairs that stand for what is usual,
-/// where others were dropped.
-fn search(
-    plan: &Plan<'_>,
-    contenders: &mut [Contender],
-    config: &Config,
-    bounds: ColumnBounds,
-    observer: &dyn Observer,
-) -> Result<(Array2<Option<f64>>, Vec<usize>)> {
-    let classes = plan.classifier.classes();
-    let mut references = Vec::new();
-    if contenders.is_empty() {
-        return Ok((norms(contenders, &references, classes), references));
-    }
-    let mut searches = Searches::new(plan.classifier, &plan.working, config, observer, contenders.len())?;
-    if contenders.len() > FEW_PAIRS && is_screened(plan) {
-        for look in SCREENING {
-            searches.advance(in_the_race(contenders), look.step)?;
-            screen(contenders, &mut references, classes, look.promising_below);
-        }
-    }
-    searches.advance(in_the_race(contenders), config.steps)?;
-    if !contenders.iter().any(Contender::is_dropped) {
-        return Ok((norms(contenders, &references, classes), references));
-    }
-    let (likenesses, _) = likenesses(plan, contenders, &references)?;
-    let table = (Table::new(&norms(contenders, &references, classes), contenders.len()))
-        .with_likeness(likenesses)
-        .with_confusion(&confusion(plan)?);
-    let decisive = table.decisive(bounds);
-    let is_decisive = |contender: &Contender| decisive.contains(&(source(contender), contender.class));
-    let mut taken_up: Vec<&mut Contender> =
-        contenders.iter_mut().filter(|contender| contender.is_dropped() && is_decisive(contender)).collect();
-    if !taken_up.is_empty() {
-        taken_up.iter_mut().for_each(|contender| contender.start_again());
-        searches.advance(taken_up, config.steps)?;
-    }
-    Ok((norms(contenders, &references, classes), references))
-}
-
 /// What the size of a trigger is to its norm: the median of the pairs at `references` or, where none was dropped, of all.
 fn typical_size_per_norm(contenders: &[Contender], references: &[usize]) -> Option<f64> {
     median_of_typical(contenders.iter().map(size_per_norm), references)
@@ -326,42 +267,40 @@ fn likeness_by(plan: &Plan<'_>, contender: &Contender) -> Result<Option<f64>> {
     }
 }
 
-/// What the [aim](aim::aim) of triggers usually is: the median of the pairs at `references` or, where none was dropped, of all.
-fn usual_aim(plan: &Plan<'_>, contenders: &[Contender], references: &[usize]) -> Result<Option<f64>> {
+/// What the [aim](aim::aim) of triggers usually is: the median of the pairs at `references` or, where none was dropped, of all. `clean` are the logits of the working images.
+fn usual_aim(
+    plan: &Plan<'_>,
+    clean: &Array2<f32>,
+    contenders: &[Contender],
+    references: &[usize],
+) -> Result<Option<f64>> {
     let measured: Vec<Option<f64>> =
-        contenders.iter().map(|contender| aim_by(plan, contender)).collect::<Result<_>>()?;
+        contenders.iter().map(|contender| aim_by(plan, clean, contender)).collect::<Result<_>>()?;
     Ok(median_of_typical(measured.into_iter(), references))
 }
 
 /// Of a search that was finished.
-fn aim_by(plan: &Plan<'_>, contender: &Contender) -> Result<Option<f64>> {
+fn aim_by(plan: &Plan<'_>, clean: &Array2<f32>, contender: &Contender) -> Result<Option<f64>> {
     match &contender.inversion {
         Some(Inversion { trigger, .. }) => {
-            aim::aim(plan.classifier, &plan.working, trigger, source(contender), contender.class)
+            aim::aim(plan.classifier, &plan.working, clean, trigger, (source(contender), contender.class))
         }
         None => Ok(None),
     }
 }
 
-/// The share of the clean images of each class (row) that the model takes for each (column); 0 for a class without images.
-fn confusion(plan: &Plan<'_>) -> Result<Array2<f64>> {
-    let classes = plan.classifier.classes();
+/// The share of the clean images of each class (row) that the model takes for each (column), by their `labels` and its `logits`; 0 for a class without images.
+fn confusion(labels: &[usize], logits: &Array2<f32>) -> Array2<f64> {
+    let classes = logits.len_of(Axis(1));
     let mut shares = Array2::<f64>::zeros((classes, classes));
-    let predicted = classes_of(&plan.classifier.predict(plan.working.images.view())?);
-    for (&label, predicted) in plan.working.labels.iter().zip(predicted) {
+    for (&label, predicted) in labels.iter().zip(classes_of(logits)) {
         shares[[label, predicted]] += 1.0;
     }
     for mut row in shares.outer_iter_mut() {
         let images = row.sum().max(1.0);
-        row.mapv_inplace(|count| count / images);
+        row /= images;
     }
-    Ok(shares)
-}
-
-/// Whether pairs are dropped on the way: under the schedule that this was measured for.
-fn is_screened(plan: &Plan<'_>) -> bool {
-    let [_, height, width] = plan.classifier.image_shape();
-    !plan.options.exhaustive && elimination::applies(&plan.options.config, height, width)
+    shares
 }
 
 fn images_of(plan: &Plan<'_>, class: usize) -> usize {
@@ -372,59 +311,13 @@ fn images_of(plan: &Plan<'_>, class: usize) -> usize {
 fn left_out(plan: &Plan<'_>, names: &[String]) -> Option<Look> {
     let too_few = (0..plan.classifier.classes()).filter(|&class| images_of(plan, class) < FEWEST_IMAGES);
     let left_out: Vec<&str> = too_few.map(|class| names[class].as_str()).collect();
-    (!left_out.is_empty()).then(|| Look {
-        method: Method::Pair,
-        source: None,
-        target: None,
-        figure: None,
-        further: Vec::new(),
-        confined: Vec::new(),
-        verdict: Verdict::Clean,
-        words: format!("not looked at as sources, with fewer than {FEWEST_IMAGES} images: {}", left_out.join(", ")),
-    })
+    let words = format!("not looked at as sources, with fewer than {FEWEST_IMAGES} images: {}", left_out.join(", "));
+    (!left_out.is_empty()).then(|| Look { words, ..rule::look(Method::Pair, Verdict::Clean, None) })
 }
 
 /// The class of the images.
 fn source(contender: &Contender) -> usize {
     contender.source.unwrap_or(contender.class)
-}
-
-fn in_the_race(contenders: &mut [Contender]) -> Vec<&mut Contender> {
-    contenders.iter_mut().filter(|contender| !contender.is_dropped()).collect()
-}
-
-/// Drops the pairs that are as expected, but for the references. Pairs without a trigger yet go on.
-fn screen(contenders: &mut [Contender], references: &mut Vec<usize>, classes: usize, promising_below: f64) {
-    let table = Table::new(&norms(contenders, references, classes), contenders.len());
-    let share = |contender: &Contender| table.share(source(contender), contender.class);
-    if references.is_empty() {
-        *references = nearest_to_expected(contenders.iter().map(share));
-    }
-    for (i, contender) in contenders.iter_mut().enumerate() {
-        if share(contender).is_some_and(|share| share >= promising_below) && !references.contains(&i) {
-            contender.drop_out();
-        }
-    }
-}
-
-/// The positions of the [`REFERENCES`] shares that are nearest to 1.
-fn nearest_to_expected(shares: impl Iterator<Item = Option<f64>>) -> Vec<usize> {
-    let mut distances: Vec<(f64, usize)> =
-        shares.enumerate().filter_map(|(i, share)| Some((share?.ln().abs(), i))).collect();
-    distances.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-    distances.into_iter().take(REFERENCES).map(|(_, i)| i).collect()
-}
-
-/// The norms of all pairs, `[source, target]`; of those that were dropped, what they would be now if they had shrunk since
-/// as the references did in the median.
-fn norms(contenders: &[Contender], references: &[usize], classes: usize) -> Array2<Option<f64>> {
-    let all: Vec<usize> = (0..contenders.len()).collect();
-    let expected = expected_norms(contenders, &all, references);
-    let mut norms = Array2::from_elem((classes, classes), None);
-    for (contender, norm) in contenders.iter().zip(expected) {
-        norms[[source(contender), contender.class]] = norm;
-    }
-    norms
 }
 
 /// The norm of a search that was finished and has a trigger.
@@ -487,45 +380,14 @@ impl PairScan {
 
 #[cfg(test)]
 mod tests {
+    use ndarray::array;
+
     use super::*;
 
-    fn contender(source: usize, target: usize, norm: f64) -> Contender {
-        let mut contender = Contender::of_pair(source, Job::first(target));
-        contender.norms.push(Some(norm));
-        contender
-    }
-
-    fn field(norm: impl Fn(usize, usize) -> f64) -> Vec<Contender> {
-        let pairs = (0..6).flat_map(|source| (0..6).map(move |target| (source, target)));
-        pairs.filter(|(source, target)| source != target).map(|(s, t)| contender(s, t, norm(s, t))).collect()
-    }
-
     #[test]
-    fn pairs_that_are_as_expected_are_dropped_but_for_the_references() {
-        let mut contenders = field(|source, target| match (source, target) {
-            (2, 4) => 20.0,
-            (1, 3) => 75.0,
-            (source, target) => 100.0 + (source + target) as f64,
-        });
-        let mut references = Vec::new();
-        screen(&mut contenders, &mut references, 6, 0.9);
-        assert_eq!(references.len(), REFERENCES);
-        let left: Vec<(usize, usize)> = (contenders.iter().enumerate())
-            .filter(|(i, contender)| !contender.is_dropped() && !references.contains(i))
-            .map(|(_, contender)| (contender.source.unwrap(), contender.class))
-            .collect();
-        assert_eq!(left, [(1, 3), (2, 4)]);
-    }
-
-    #[test]
-    fn a_dropped_pair_counts_as_if_it_had_shrunk_as_the_references_did() {
-        let mut contenders = field(|_, _| 100.0);
-        contenders[7].drop_out();
-        for contender in contenders.iter_mut().filter(|contender| !contender.is_dropped()) {
-            contender.norms.push(Some(60.0));
-        }
-        let norms = norms(&contenders, &[0, 1, 2], 6);
-        let (source, target) = (contenders[7].source.unwrap(), contenders[7].class);
-        assert_eq!((norms[[source, target]], norms[[0, 0]]), (Some(60.0), None));
+    fn confusion_is_by_class_and_a_class_without_images_is_confused_with_none() {
+        let logits = array![[9.0, 0.0, 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 5.0], [7.0, 0.0, 0.0], [0.0, 0.0, 3.0]];
+        let shares = confusion(&[0, 0, 0, 0, 2], &logits);
+        assert_eq!(shares, array![[0.5, 0.25, 0.25], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]]);
     }
 }

@@ -1,57 +1,11 @@
-//! From the sizes of all pairs to a verdict.
-
-use ndarray::Array2;
+//! From what stands out to a verdict.
 
 use super::columns::{ColumnBounds, ColumnLooks};
-use super::further_looks::{Bounds, FurtherLooks, TINY_BELOW, Weighed, weight};
+use super::further_looks::{FurtherLooks, Weighed};
+use super::table::{FEWEST_CLASSES, PERHAPS_SHIFTED_FROM, SHIFTED_FROM, Table};
 use crate::attack::Attack;
-use crate::detection::{Verdict, lower_quartile};
+use crate::detection::Verdict;
 use crate::look::{Look, Method};
-use crate::median_polish::{Polished, median_polish};
-
-/// With fewer classes than this, rows and columns explain any table.
-pub const FEWEST_CLASSES: usize = 5;
-
-/// A pair with a score below this is looked at again.
-const SUSPICIOUS_BELOW: f64 = 0.8;
-
-/// Of more pairs than this, natural triggers reach further down: 1218 pairs of a clean model had scores from 0.14 on. There a pair must stand out from
-/// the lowest hundredth, too.
-const MANY_PAIRS: usize = 200;
-
-/// The bounds for the scores of many pairs, with the whole image to change, as shares of the score that a hundredth of them are under. No backdoored model of so many pairs
-/// was there to measure them on.
-const AMONG_MANY: Bounds = Bounds { backdoored_below: 0.5, clean_from: 0.55 };
-
-/// Likewise, below which a pair of many is looked at again.
-const SUSPICIOUS_AMONG_MANY: f64 = 0.6;
-
-/// Where at least this share of the sources have their lowest score at one shift, the attack is all-to-all. On the 38 clean models it was 0.4 at the most, on
-/// five of six such backdoors 0.8 at the least.
-const SHIFTED_FROM: f64 = 0.6;
-
-/// From this share on the figures allow no conclusion.
-const PERHAPS_SHIFTED_FROM: f64 = 0.5;
-
-/// From this share on, all pairs of the shift are searched to the end.
-const WORTH_A_LOOK_FROM: f64 = 0.4;
-
-/// Two classes are confused where at least this share of the clean images of either goes to the other.
-const CONFUSED_FROM: f64 = 0.1;
-
-/// The most pairs that are looked at again, those with the lowest scores.
-const MOST_LOOKED_AT_AGAIN: usize = 6;
-
-/// The sizes of the triggers that send images of each source (row) to each target (column), taken apart.
-pub struct Table {
-    polished: Polished,
-    /// [Likeness](crate::likeness) as a share of the usual.
-    likeness: Array2<Option<f64>>,
-    /// Pairs that the model takes for one another without any trigger.
-    confused: Array2<bool>,
-    converged: usize,
-    pairs: usize,
-}
 
 /// What the sizes of the pairs come to.
 pub struct PairDetection {
@@ -62,161 +16,6 @@ pub struct PairDetection {
 }
 
 impl Table {
-    /// `sizes` are those of the triggers, `[source, target]`, in any unit, `None` where there is no pair or it did not converge. `pairs` is how many
-    /// there are in all.
-    pub fn new(sizes: &Array2<Option<f64>>, pairs: usize) -> Self {
-        let logarithms = sizes.mapv(|size| size.map(|size| size.max(f64::MIN_POSITIVE).ln()));
-        Table {
-            polished: median_polish(logarithms),
-            likeness: Array2::from_elem(sizes.dim(), None),
-            confused: Array2::from_elem(sizes.dim(), false),
-            converged: sizes.iter().flatten().count(),
-            pairs,
-        }
-    }
-
-    /// The same with the likeness that each trigger gives, `[source, target]`, as a share of the usual; `None` where it is not known.
-    pub fn with_likeness(self, likeness: Array2<Option<f64>>) -> Self {
-        Table { likeness, ..self }
-    }
-
-    /// The same with the share of the clean images of each class (row) that the model takes for each other one (column). Where it is [`CONFUSED_FROM`] in either direction, no trigger
-    /// is needed to explain why one is small.
-    pub fn with_confusion(self, confusion: &Array2<f64>) -> Self {
-        let is_confused = |(s, t): (usize, usize)| s != t && confusion[[s, t]].max(confusion[[t, s]]) >= CONFUSED_FROM;
-        Table { confused: Array2::from_shape_fn(confusion.dim(), is_confused), ..self }
-    }
-
-    /// The size of a pair as a share of what its source and its target lead to expect.
-    pub fn share(&self, source: usize, target: usize) -> Option<f64> {
-        self.polished.residuals[[source, target]].map(f64::exp)
-    }
-
-    /// What the trigger of a pair does to how alike the images are, as a share of what is usual.
-    pub fn likeness(&self, source: usize, target: usize) -> Option<f64> {
-        self.likeness[[source, target]]
-    }
-
-    /// The [`share`](Self::share) of a pair divided by that of the way back, if this is under 1: two classes that are alike are near to
-    /// each other in both directions, and a trigger leads in one.
-    pub fn one_way(&self, source: usize, target: usize) -> Option<f64> {
-        let back = self.share(target, source).unwrap_or(1.0);
-        self.share(source, target).map(|share| share / back.min(1.0))
-    }
-
-    /// What makes a pair suspicious: how small its trigger is, beside the way back, and how little the trigger makes the images alike.
-    pub fn score(&self, source: usize, target: usize) -> Option<f64> {
-        self.one_way(source, target).map(|one_way| one_way * weight(one_way, self.likeness(source, target)))
-    }
-
-    /// The score that a hundredth of the pairs are under, where there are many.
-    fn lowest_hundredth(&self) -> Option<f64> {
-        if self.pairs <= MANY_PAIRS {
-            return None;
-        }
-        let pairs = self.polished.residuals.indexed_iter();
-        let mut scores: Vec<f64> = pairs.filter_map(|((source, target), _)| self.score(source, target)).collect();
-        scores.sort_by(f64::total_cmp);
-        scores.get(scores.len() / 100).copied()
-    }
-
-    /// The score under which a pair is looked at again.
-    fn suspicious_below(&self) -> f64 {
-        let among_many = self.lowest_hundredth().map(|lowest| SUSPICIOUS_AMONG_MANY * lowest);
-        among_many.unwrap_or(f64::INFINITY).min(SUSPICIOUS_BELOW)
-    }
-
-    /// What a pair of this mean score with the whole image to change may be called at the worst: among many it must stand out from the lowest, too.
-    fn worst_among_many(&self, mean: f64) -> Verdict {
-        self.lowest_hundredth().map_or(Verdict::Backdoored, |lowest| AMONG_MANY.verdict(mean / lowest))
-    }
-
-    /// The size of `target`'s column as a share of what is usual, the lower quartile of all columns.
-    pub fn column(&self, target: usize) -> f64 {
-        (self.polished.columns[target] - self.usual_column()).exp()
-    }
-
-    fn usual_column(&self) -> f64 {
-        let columns: Vec<Option<f64>> = self.polished.columns.iter().copied().map(Some).collect();
-        lower_quartile(&columns).unwrap_or(0.0)
-    }
-
-    /// The shift at which most sources have the target with their lowest score, and the share of the sources that do.
-    fn shift(&self) -> Option<(usize, f64)> {
-        let n = self.polished.rows.len();
-        let mut votes = vec![0_usize; n];
-        let mut sources = 0_usize;
-        for source in 0..n {
-            let scores = (0..n).filter_map(|target| Some((target, self.score(source, target)?)));
-            if let Some((lowest, _)) = scores.min_by(|a, b| a.1.total_cmp(&b.1)) {
-                votes[(lowest + n - source) % n] += 1;
-                sources += 1;
-            }
-        }
-        let (shift, &most) = votes.iter().enumerate().max_by_key(|&(shift, votes)| (*votes, n - shift))?;
-        (sources >= FEWEST_CLASSES).then(|| (shift, most as f64 / sources as f64))
-    }
-
-    /// Whether there is enough to compare.
-    fn is_complete(&self) -> bool {
-        self.polished.rows.len() >= FEWEST_CLASSES && 4 * self.converged >= 3 * self.pairs
-    }
-
-    /// The pairs that the verdict rests on: the rows and the columns of suspicious pairs with their ways back, columns that stand out, and
-    /// the shift that most sources agree on.
-    pub fn decisive(&self, columns: ColumnBounds) -> Vec<(usize, usize)> {
-        let n = self.polished.rows.len();
-        let suspicious = self.suspicious(&[]);
-        let shift = self.shift().filter(|(_, share)| *share >= WORTH_A_LOOK_FROM).map(|(shift, _)| shift);
-        let rests_on = |&(source, target): &(usize, usize)| {
-            let crosses = |&(s, t): &(usize, usize)| s == source || t == target || (t, s) == (source, target);
-            suspicious.iter().any(crosses)
-                || self.column(target) < columns.suspicious_below
-                || Some((target + n - source) % n) == shift
-        };
-        self.polished.residuals.indexed_iter().map(|(pair, _)| pair).filter(rests_on).collect()
-    }
-
-    /// The pairs whose triggers are to be explained, with their scores: those that the model tells apart, and those with tiny ones. (Whoever trains a backdoor can have a model confuse
-    /// two classes, too.)
-    fn unexplained(&self) -> impl Iterator<Item = (f64, (usize, usize))> {
-        let pairs = self.confused.indexed_iter();
-        let scored = pairs.filter_map(|(pair, confused)| Some((self.score(pair.0, pair.1)?, pair, confused)));
-        scored.filter(|(score, _, confused)| !**confused || *score < TINY_BELOW).map(|(score, pair, _)| (score, pair))
-    }
-
-    fn is_shifted(&self) -> Option<usize> {
-        self.shift().filter(|(_, share)| *share >= SHIFTED_FROM).map(|(shift, _)| shift)
-    }
-
-    /// The targets whose columns call for further looks.
-    pub fn standing_out(&self, columns: ColumnBounds) -> Vec<usize> {
-        let stands_out = |&target: &usize| self.is_complete() && self.column(target) < columns.suspicious_below;
-        (0..self.polished.columns.len()).filter(stands_out).collect()
-    }
-
-    /// A trigger of this `size` as a share of what its `source` leads to expect of a usual target.
-    pub fn share_of_usual(&self, source: usize, size: f64) -> f64 {
-        size / (self.polished.overall + self.polished.rows[source] + self.usual_column()).exp()
-    }
-
-    /// The pairs that call for further looks, those with the lowest scores first. Those that an attack of all classes on one or to one another accounts for do not:
-    /// `attacked` are the targets of the former.
-    pub fn suspicious(&self, attacked: &[usize]) -> Vec<(usize, usize)> {
-        if !self.is_complete() {
-            return Vec::new();
-        }
-        let n = self.polished.rows.len();
-        let suspicious_below = self.suspicious_below();
-        let shift = self.is_shifted();
-        let on_shift = |(source, target): (usize, usize)| Some((target + n - source) % n) == shift;
-        let is_open = |pair: (usize, usize)| !on_shift(pair) && !attacked.contains(&pair.1);
-        let mut scored: Vec<(f64, (usize, usize))> =
-            self.unexplained().filter(|&(score, pair)| score < suspicious_below && is_open(pair)).collect();
-        scored.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        scored.into_iter().take(MOST_LOOKED_AT_AGAIN).map(|(_, pair)| pair).collect()
-    }
-
     /// The verdict on all pairs of the classes called `names`. `columns` holds the further looks at the columns that [`standing_out`](Self::standing_out) names, which are judged by
     /// `bounds`, and `pairs` those at the pairs that [`suspicious`](Self::suspicious) does.
     pub fn judge(
@@ -331,7 +130,8 @@ impl Table {
     }
 }
 
-fn look(method: Method, verdict: Verdict, figure: Option<f64>) -> Look {
+/// A look at nothing in particular, without words yet.
+pub(super) fn look(method: Method, verdict: Verdict, figure: Option<f64>) -> Look {
     Look {
         method,
         source: None,
@@ -346,6 +146,8 @@ fn look(method: Method, verdict: Verdict, figure: Option<f64>) -> Look {
 
 #[cfg(test)]
 mod tests {
+    use ndarray::Array2;
+
     use super::*;
     use crate::inversion::Norm;
     use crate::look;
@@ -386,6 +188,18 @@ mod tests {
         };
         let looks: Vec<FurtherLooks> = table.suspicious(&attacked).into_iter().map(looks).collect();
         table.judge(&names, bounds, &columns, &looks)
+    }
+
+    #[test]
+    fn pairs_that_are_somewhat_small_are_looked_at_again_the_smallest_first_and_no_more_than_six() {
+        let mut sizes = natural();
+        let none: [(usize, usize); 0] = [];
+        assert_eq!(Table::new(&sizes, N * (N - 1)).suspicious(&[]), none);
+        let small = [(0, 1), (1, 4), (2, 7), (3, 0), (4, 3), (5, 6), (6, 9), (7, 5)];
+        (0..).zip(small).for_each(|(i, pair)| shrink(&mut sizes, pair, 0.6 * 0.75_f64.powi(i)));
+        let mut smallest_first = small[2..].to_vec();
+        smallest_first.reverse();
+        assert_eq!(Table::new(&sizes, N * (N - 1)).suspicious(&[]), smallest_first);
     }
 
     #[test]

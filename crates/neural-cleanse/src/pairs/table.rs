@@ -1,0 +1,210 @@
+//! The sizes of the triggers of all pairs, taken apart: what stands out.
+
+use ndarray::Array2;
+
+use super::columns::ColumnBounds;
+use super::further_looks::{Bounds, TINY_BELOW, weight};
+use crate::detection::{Verdict, lower_quartile};
+use crate::median_polish::{Polished, median_polish};
+
+/// With fewer classes than this, rows and columns explain any table.
+pub const FEWEST_CLASSES: usize = 5;
+
+/// A pair with a score below this is looked at again.
+const SUSPICIOUS_BELOW: f64 = 0.8;
+
+/// Of more pairs than this, natural triggers reach further down: 1218 pairs of a clean model had scores from 0.14 on. There a pair must stand out from
+/// the lowest hundredth, too.
+const MANY_PAIRS: usize = 200;
+
+/// The bounds for the scores of many pairs, with the whole image to change, as shares of the score that a hundredth of them are under. No backdoored model of so many pairs
+/// was there to measure them on.
+const AMONG_MANY: Bounds = Bounds { backdoored_below: 0.5, clean_from: 0.55 };
+
+/// Likewise, below which a pair of many is looked at again.
+const SUSPICIOUS_AMONG_MANY: f64 = 0.6;
+
+/// Where at least this share of the sources have their lowest score at one shift, the attack is all-to-all. (`docs/modes.md` has what
+/// was measured.)
+pub const SHIFTED_FROM: f64 = 0.6;
+
+/// From this share on the figures allow no conclusion.
+pub const PERHAPS_SHIFTED_FROM: f64 = 0.5;
+
+/// From this share on, all pairs of the shift are searched to the end.
+const WORTH_A_LOOK_FROM: f64 = 0.4;
+
+/// Two classes are confused where at least this share of the clean images of either goes to the other.
+const CONFUSED_FROM: f64 = 0.1;
+
+/// The most pairs that are looked at again, those with the lowest scores.
+const MOST_LOOKED_AT_AGAIN: usize = 6;
+
+/// The sizes of the triggers that send images of each source (row) to each target (column), taken apart.
+pub struct Table {
+    pub(super) polished: Polished,
+    /// [Likeness](crate::likeness) as a share of the usual.
+    likeness: Array2<Option<f64>>,
+    /// Pairs that the model takes for one another without any trigger.
+    pub(super) confused: Array2<bool>,
+    pub(super) converged: usize,
+    pub(super) pairs: usize,
+}
+
+impl Table {
+    /// `sizes` are those of the triggers, `[source, target]`, in any unit, `None` where there is no pair or it did not converge. `pairs` is how many
+    /// there are in all.
+    pub fn new(sizes: &Array2<Option<f64>>, pairs: usize) -> Self {
+        let logarithms = sizes.mapv(|size| size.map(|size| size.max(f64::MIN_POSITIVE).ln()));
+        Table {
+            polished: median_polish(logarithms),
+            likeness: Array2::from_elem(sizes.dim(), None),
+            confused: Array2::from_elem(sizes.dim(), false),
+            converged: sizes.iter().flatten().count(),
+            pairs,
+        }
+    }
+
+    /// The same with the likeness that each trigger gives, `[source, target]`, as a share of the usual; `None` where it is not known.
+    pub fn with_likeness(self, likeness: Array2<Option<f64>>) -> Self {
+        Table { likeness, ..self }
+    }
+
+    /// The same with the share of the clean images of each class (row) that the model takes for each other one (column). Where it is [`CONFUSED_FROM`] in either direction, no trigger
+    /// is needed to explain why one is small.
+    pub fn with_confusion(self, confusion: &Array2<f64>) -> Self {
+        let is_confused = |(s, t): (usize, usize)| s != t && confusion[[s, t]].max(confusion[[t, s]]) >= CONFUSED_FROM;
+        Table { confused: Array2::from_shape_fn(confusion.dim(), is_confused), ..self }
+    }
+
+    /// The size of a pair as a share of what its source and its target lead to expect.
+    pub fn share(&self, source: usize, target: usize) -> Option<f64> {
+        self.polished.residuals[[source, target]].map(f64::exp)
+    }
+
+    /// What the trigger of a pair does to how alike the images are, as a share of what is usual.
+    pub fn likeness(&self, source: usize, target: usize) -> Option<f64> {
+        self.likeness[[source, target]]
+    }
+
+    /// The [`share`](Self::share) of a pair divided by that of the way back, if this is under 1: two classes that are alike are near to
+    /// each other in both directions, and a trigger leads in one.
+    pub fn one_way(&self, source: usize, target: usize) -> Option<f64> {
+        let back = self.share(target, source).unwrap_or(1.0);
+        self.share(source, target).map(|share| share / back.min(1.0))
+    }
+
+    /// What makes a pair suspicious: how small its trigger is, beside the way back, and how little the trigger makes the images alike.
+    pub fn score(&self, source: usize, target: usize) -> Option<f64> {
+        self.one_way(source, target).map(|one_way| one_way * weight(one_way, self.likeness(source, target)))
+    }
+
+    /// The score that a hundredth of the pairs are under, where there are many.
+    fn lowest_hundredth(&self) -> Option<f64> {
+        if self.pairs <= MANY_PAIRS {
+            return None;
+        }
+        let pairs = self.polished.residuals.indexed_iter();
+        let mut scores: Vec<f64> = pairs.filter_map(|((source, target), _)| self.score(source, target)).collect();
+        scores.sort_by(f64::total_cmp);
+        scores.get(scores.len() / 100).copied()
+    }
+
+    /// The score under which a pair is looked at again.
+    pub fn suspicious_below(&self) -> f64 {
+        let among_many = self.lowest_hundredth().map(|lowest| SUSPICIOUS_AMONG_MANY * lowest);
+        among_many.unwrap_or(f64::INFINITY).min(SUSPICIOUS_BELOW)
+    }
+
+    /// What a pair of this mean score with the whole image to change may be called at the worst: among many it must stand out from the lowest, too.
+    pub fn worst_among_many(&self, mean: f64) -> Verdict {
+        self.lowest_hundredth().map_or(Verdict::Backdoored, |lowest| AMONG_MANY.verdict(mean / lowest))
+    }
+
+    /// The size of `target`'s column as a share of what is usual, the lower quartile of all columns.
+    pub fn column(&self, target: usize) -> f64 {
+        (self.polished.columns[target] - self.usual_column()).exp()
+    }
+
+    fn usual_column(&self) -> f64 {
+        let columns: Vec<Option<f64>> = self.polished.columns.iter().copied().map(Some).collect();
+        lower_quartile(&columns).unwrap_or(0.0)
+    }
+
+    /// The shift at which most sources have the target with their lowest score, and the share of the sources that do.
+    pub fn shift(&self) -> Option<(usize, f64)> {
+        let n = self.polished.rows.len();
+        let mut votes = vec![0_usize; n];
+        let mut sources = 0_usize;
+        for source in 0..n {
+            let scores = (0..n).filter_map(|target| Some((target, self.score(source, target)?)));
+            if let Some((lowest, _)) = scores.min_by(|a, b| a.1.total_cmp(&b.1)) {
+                votes[(lowest + n - source) % n] += 1;
+                sources += 1;
+            }
+        }
+        let (shift, &most) = votes.iter().enumerate().max_by_key(|&(shift, votes)| (*votes, n - shift))?;
+        (sources >= FEWEST_CLASSES).then(|| (shift, most as f64 / sources as f64))
+    }
+
+    /// Whether there is enough to compare.
+    pub fn is_complete(&self) -> bool {
+        self.polished.rows.len() >= FEWEST_CLASSES && 4 * self.converged >= 3 * self.pairs
+    }
+
+    /// The pairs that the verdict rests on: the rows and the columns of suspicious pairs with their ways back, columns that stand out, and
+    /// the shift that most sources agree on.
+    pub fn decisive(&self, columns: ColumnBounds) -> Vec<(usize, usize)> {
+        let n = self.polished.rows.len();
+        let suspicious = self.suspicious(&[]);
+        let shift = self.shift().filter(|(_, share)| *share >= WORTH_A_LOOK_FROM).map(|(shift, _)| shift);
+        let rests_on = |&(source, target): &(usize, usize)| {
+            let crosses = |&(s, t): &(usize, usize)| s == source || t == target || (t, s) == (source, target);
+            suspicious.iter().any(crosses)
+                || self.column(target) < columns.suspicious_below
+                || Some((target + n - source) % n) == shift
+        };
+        self.polished.residuals.indexed_iter().map(|(pair, _)| pair).filter(rests_on).collect()
+    }
+
+    /// The pairs whose triggers are to be explained, with their scores: those that the model tells apart, and those with tiny ones. (Whoever trains a backdoor can have a model confuse
+    /// two classes, too.)
+    pub fn unexplained(&self) -> impl Iterator<Item = (f64, (usize, usize))> {
+        let pairs = self.confused.indexed_iter();
+        let scored = pairs.filter_map(|(pair, confused)| Some((self.score(pair.0, pair.1)?, pair, confused)));
+        scored.filter(|(score, _, confused)| !**confused || *score < TINY_BELOW).map(|(score, pair, _)| (score, pair))
+    }
+
+    /// The shift of an all-to-all attack, if there is one.
+    pub fn is_shifted(&self) -> Option<usize> {
+        self.shift().filter(|(_, share)| *share >= SHIFTED_FROM).map(|(shift, _)| shift)
+    }
+
+    /// The targets whose columns call for further looks.
+    pub fn standing_out(&self, columns: ColumnBounds) -> Vec<usize> {
+        let stands_out = |&target: &usize| self.is_complete() && self.column(target) < columns.suspicious_below;
+        (0..self.polished.columns.len()).filter(stands_out).collect()
+    }
+
+    /// A trigger of this `size` as a share of what its `source` leads to expect of a usual target.
+    pub fn share_of_usual(&self, source: usize, size: f64) -> f64 {
+        size / (self.polished.overall + self.polished.rows[source] + self.usual_column()).exp()
+    }
+
+    /// The pairs that call for further looks, those with the lowest scores first. Those that an attack of all classes on one or to one another accounts for do not:
+    /// `attacked` are the targets of the former.
+    pub fn suspicious(&self, attacked: &[usize]) -> Vec<(usize, usize)> {
+        if !self.is_complete() {
+            return Vec::new();
+        }
+        let n = self.polished.rows.len();
+        let suspicious_below = self.suspicious_below();
+        let shift = self.is_shifted();
+        let on_shift = |(source, target): (usize, usize)| Some((target + n - source) % n) == shift;
+        let is_open = |pair: (usize, usize)| !on_shift(pair) && !attacked.contains(&pair.1);
+        let mut scored: Vec<(f64, (usize, usize))> =
+            self.unexplained().filter(|&(score, pair)| score < suspicious_below && is_open(pair)).collect();
+        scored.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        scored.into_iter().take(MOST_LOOKED_AT_AGAIN).map(|(_, pair)| pair).collect()
+    }
+}
