@@ -122,7 +122,7 @@ mod tests {
         let pairs = [of_pair(1, 0.5, Verdict::Clean), of_pair(2, 0.3, Verdict::Clean)];
         assert_eq!(reason(&[&looks[..], &pairs].concat()), "7; 8; 2");
         let column = Look { method: Method::Column, ..look(4, 0.1, Verdict::Backdoored) };
-        assert_eq!(reason(&[&looks[..], &pairs, &[column.clone()]].concat()), "7; 8; 4");
+        assert_eq!(reason(&[&looks[..], &pairs, std::slice::from_ref(&column)].concat()), "7; 8; 4");
         let let_off = Look { verdict: Verdict::Clean, ..column };
         let undecided = of_pair(6, 0.35, Verdict::Inconclusive);
         assert_eq!(reason(&[let_off, undecided]), "6");
