@@ -38,7 +38,7 @@ const LEAST_LIKENESS: f64 = 0.1;
 /// A trigger for a pair, under one seed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Found {
-    /// The size, in the unit of the [`Table`](super::rule::Table).
+    /// The size, in the unit of the [`Table`](super::table::Table).
     pub size: f64,
     /// The [likeness](crate::likeness) as a share of the usual, where it can be measured.
     pub likeness: Option<f64>,

@@ -75,7 +75,7 @@ pub struct ClassScan {
     /// The [size](Inversion::size) / the usual size ([`Statistics::usual_size`]) or, where the maximum norm was optimised, the statistic / its median; `None`
     /// where the class did not converge.
     pub ratio: Option<f64>,
-    /// What the ratio rule judges it by, from the ratio and those of the further looks ([`detection::score`]).
+    /// What the ratio rule judges it by, from the ratio and those of the further looks ([`FurtherLooks::score`]).
     pub score: Option<f64>,
     /// The anomaly index; `None` where the class did not converge or the MAD is 0.
     pub anomaly_index: Option<f64>,
