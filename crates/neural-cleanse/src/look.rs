@@ -59,6 +59,20 @@ pub(crate) fn reason(looks: &[Look]) -> String {
 }
 
 impl Look {
+    /// A look at nothing in particular, without words yet.
+    pub(crate) fn by(method: Method, verdict: Verdict, figure: Option<f64>) -> Self {
+        Look {
+            method,
+            source: None,
+            target: None,
+            figure,
+            further: Vec::new(),
+            confined: Vec::new(),
+            verdict,
+            words: String::new(),
+        }
+    }
+
     /// Whether it is at a class, a pair or a column whose triggers are no sign of a backdoor.
     fn is_let_off(&self) -> bool {
         let is_at_one = matches!(self.method, Method::Norm | Method::Pair | Method::Column) && self.figure.is_some();

@@ -179,16 +179,7 @@ mod tests {
     use super::*;
 
     fn look(method: Method, verdict: Verdict) -> Look {
-        Look {
-            method,
-            source: None,
-            target: Some(3),
-            figure: Some(0.01),
-            further: Vec::new(),
-            confined: Vec::new(),
-            verdict,
-            words: "words".into(),
-        }
+        Look { target: Some(3), words: "words".into(), ..Look::by(method, verdict, Some(0.01)) }
     }
 
     #[test]

@@ -200,16 +200,7 @@ impl Detection {
 
 /// A look at the norm of the class at a position.
 pub(crate) fn norm_look(position: Option<usize>, figure: Option<f64>, verdict: Verdict, words: String) -> Look {
-    Look {
-        method: Method::Norm,
-        source: None,
-        target: position,
-        figure,
-        further: Vec::new(),
-        confined: Vec::new(),
-        verdict,
-        words,
-    }
+    Look { target: position, words, ..Look::by(Method::Norm, verdict, figure) }
 }
 
 /// What the score of the suspicious class at `position` speaks for.

@@ -77,19 +77,13 @@ pub(crate) fn scan(classifier: &Classifier, seed: u64, observer: &dyn Observer) 
 }
 
 fn judge(classifier: &Classifier, margins: &[f64], found: Option<(usize, f64)>) -> Look {
-    let look = Look {
-        method: Method::Margin,
-        source: None,
-        target: found.map(|(class, _)| class),
-        figure: found.map(|(_, p)| p),
-        further: Vec::new(),
-        confined: Vec::new(),
-        verdict: Verdict::Inconclusive,
-        words: format!(
-            "the margins of {} classes are too few, or do not vary enough, to say how large a margin should be",
-            margins.len()
-        ),
-    };
+    let words = format!(
+        "the margins of {} classes are too few, or do not vary enough, to say how large a margin should be",
+        margins.len()
+    );
+    let figure = found.map(|(_, p)| p);
+    let target = found.map(|(class, _)| class);
+    let look = Look { target, words, ..Look::by(Method::Margin, Verdict::Inconclusive, figure) };
     let Some((class, p)) = found else { return look };
     let name = class_label(classifier, class);
     let (verdict, conclusion) = if p < BACKDOORED_BELOW {

@@ -1,6 +1,5 @@
 //! What the triggers for one target, each for the images of one class alone, come to together: what finds a backdoor that concerns all sources.
 
-use super::rule;
 use crate::detection::{self, Verdict};
 use crate::inversion::Norm;
 use crate::look::{self, Look, Method};
@@ -75,7 +74,7 @@ impl ColumnLooks {
             Verdict::Inconclusive => ": undecided (--mode targets looks closer)".to_owned(),
         };
         let confined = self.confined.clone();
-        Look { target: Some(self.target), confined, words, ..rule::look(Method::Column, verdict, Some(self.share)) }
+        Look { target: Some(self.target), confined, words, ..Look::by(Method::Column, verdict, Some(self.share)) }
     }
 }
 

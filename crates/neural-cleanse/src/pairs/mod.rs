@@ -312,7 +312,7 @@ fn left_out(plan: &Plan<'_>, names: &[String]) -> Option<Look> {
     let too_few = (0..plan.classifier.classes()).filter(|&class| images_of(plan, class) < FEWEST_IMAGES);
     let left_out: Vec<&str> = too_few.map(|class| names[class].as_str()).collect();
     let words = format!("not looked at as sources, with fewer than {FEWEST_IMAGES} images: {}", left_out.join(", "));
-    (!left_out.is_empty()).then(|| Look { words, ..rule::look(Method::Pair, Verdict::Clean, None) })
+    (!left_out.is_empty()).then(|| Look { words, ..Look::by(Method::Pair, Verdict::Clean, None) })
 }
 
 /// The class of the images.

@@ -64,7 +64,7 @@ impl Table {
                 self.converged, self.pairs
             )
         };
-        Look { words, ..look(Method::Pair, Verdict::Inconclusive, None) }
+        Look { words, ..Look::by(Method::Pair, Verdict::Inconclusive, None) }
     }
 
     fn look_at_shift(&self) -> Option<Look> {
@@ -78,7 +78,7 @@ impl Table {
             "{:.0} % of the classes y have the class y + {shift} for the one that their images have the lowest score for: {conclusion}",
             100.0 * share
         );
-        Some(Look { words, ..look(Method::Shift, verdict, Some(share)) })
+        Some(Look { words, ..Look::by(Method::Shift, verdict, Some(share)) })
     }
 
     fn look_at_pair(&self, looks: &FurtherLooks, names: &[String], columns: ColumnBounds) -> Look {
@@ -101,7 +101,7 @@ impl Table {
             self.in_words(source, target)
         );
         let (source, target) = (Some(source), Some(target));
-        Look { source, target, further, confined, words, ..look(Method::Pair, verdict, Some(first)) }
+        Look { source, target, further, confined, words, ..Look::by(Method::Pair, verdict, Some(first)) }
     }
 
     /// How small the trigger of a pair is, and how much it makes the images alike.
@@ -126,21 +126,12 @@ impl Table {
             names[target],
             self.in_words(source, target)
         );
-        Look { source: Some(source), target: Some(target), words, ..look(Method::Pair, Verdict::Clean, Some(score)) }
-    }
-}
-
-/// A look at nothing in particular, without words yet.
-pub(super) fn look(method: Method, verdict: Verdict, figure: Option<f64>) -> Look {
-    Look {
-        method,
-        source: None,
-        target: None,
-        figure,
-        further: Vec::new(),
-        confined: Vec::new(),
-        verdict,
-        words: String::new(),
+        Look {
+            source: Some(source),
+            target: Some(target),
+            words,
+            ..Look::by(Method::Pair, Verdict::Clean, Some(score))
+        }
     }
 }
 

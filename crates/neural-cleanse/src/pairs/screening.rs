@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(references.len(), REFERENCES);
         let left: Vec<(usize, usize)> = (contenders.iter().enumerate())
             .filter(|(i, contender)| !contender.is_dropped() && !references.contains(i))
-            .map(|(_, contender)| (contender.source.unwrap(), contender.class))
+            .map(|(_, contender)| (source(contender), contender.class))
             .collect();
         assert_eq!(left, [(1, 3), (2, 4)]);
     }
@@ -158,7 +158,7 @@ mod tests {
             contender.norms.push(Some(60.0));
         }
         let norms = norms(&contenders, &[0, 1, 2], 6);
-        let (source, target) = (contenders[7].source.unwrap(), contenders[7].class);
+        let (source, target) = (source(&contenders[7]), contenders[7].class);
         assert_eq!((norms[[source, target]], norms[[0, 0]]), (Some(60.0), None));
     }
 }
