@@ -31,7 +31,7 @@ pub fn of_classes(report: &ScanReport) -> Table {
 /// How many pairs are shown.
 const PAIRS: usize = 10;
 
-/// The pairs with the lowest scores, one a line: source, target, norm, share of what is expected, likeness as a share of the usual, score, and of those that were looked at again the aim
+/// The pairs with the lowest scores, one a line: source, target, norm, share of what is expected, likeness as a share of the usual, score, and of those that were looked at again the directness and the aim
 /// of the triggers in a window and the score in all; and the success rate.
 pub fn of_pairs(pairs: &[PairReport]) -> Table {
     let mut table = plain();
@@ -42,6 +42,7 @@ pub fn of_pairs(pairs: &[PairReport]) -> Table {
         "÷ expected",
         "likeness",
         "score",
+        "directness",
         "aim",
         "in all",
         "ASR",
@@ -58,6 +59,7 @@ pub fn of_pairs(pairs: &[PairReport]) -> Table {
             number(pair.share),
             number(pair.likeness),
             number(pair.score),
+            number(pair.directness),
             number(pair.aim),
             number(pair.score_in_all),
             pair.attack_success_rate.map_or("–".to_owned(), |rate| format!("{rate:.3}")),
@@ -65,7 +67,7 @@ pub fn of_pairs(pairs: &[PairReport]) -> Table {
             if pair.attacked { "FLAGGED" } else { "" }.to_owned(),
         ]);
     }
-    align_right(&mut table, 0..10);
+    align_right(&mut table, 0..11);
     table
 }
 

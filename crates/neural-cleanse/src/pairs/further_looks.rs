@@ -21,7 +21,7 @@ const WHOLE: Bounds = Bounds { backdoored_below: 0.15, clean_from: 0.27 };
 pub const TINY_BELOW: f64 = WHOLE.backdoored_below;
 
 /// Of scores by the size of triggers with and without a window.
-const CONFINED: Bounds = Bounds { backdoored_below: 0.3, clean_from: 0.33 };
+const CONFINED: Bounds = Bounds { backdoored_below: 0.32, clean_from: 0.37 };
 
 /// The likeness that a small trigger gives, as a share of the usual, where it neither speaks for a backdoor nor against it.
 const NEUTRAL_LIKENESS: f64 = 0.5;
@@ -42,6 +42,8 @@ pub struct Found {
     pub size: f64,
     /// The [likeness](crate::likeness) as a share of the usual, where it can be measured.
     pub likeness: Option<f64>,
+    /// The [directness](crate::likeness::Likeness::directness) as a share of the usual, where it can be measured.
+    pub directness: Option<f64>,
     /// The [aim](crate::aim) as a share of the usual, where it can be measured.
     pub aim: Option<f64>,
 }
@@ -76,7 +78,7 @@ pub struct Weighed {
 
 impl FurtherLooks {
     /// Judges a pair whose first trigger is this share of what source and target lead to expect, beside the way back: by how small the triggers in a window are, and how much smaller
-    /// than those with the whole image to change; by how alike the latter make the images; and by whether the former speak for the target.
+    /// than those with the whole image to change; by how alike the latter make the images, and how directly the former do; and by whether the former speak for the target.
     pub fn weigh(&self, one_way: f64) -> Weighed {
         let shares = |found: &[Option<Found>]| -> Vec<Option<f64>> {
             found.iter().map(|found| found.map(|found| one_way * found.size / self.first.size)).collect()
@@ -96,11 +98,17 @@ impl FurtherLooks {
         let in_place = look::mean_of_at_most_usual(confined.iter().copied());
         let (aim, smaller) = (self.aim(), in_place / anywhere.max(SMALL_ANYWHERE));
         let size = (in_place * smaller.powi(3)).sqrt().sqrt();
-        let score = size * weight(in_place, self.likeness()) / aim.unwrap_or(1.0).sqrt();
-        let aimed = aim.map_or(String::new(), |aim| format!(", {aim:.2} times as well aimed as is usual"));
+        let directness = self.directness();
+        let alike = mean(self.likeness().into_iter().chain(directness));
+        let score = size * weight(in_place, alike) / aim.unwrap_or(1.0).sqrt();
+        let times = |figure: Option<f64>, how: &str| {
+            figure.map_or(String::new(), |figure| format!(", {figure:.2} times as {how} as is usual"))
+        };
         let words = format!(
-            "{words}, confined to a fifth of each side a size of {} where it is {anywhere:.2} without{aimed}: {score:.2} in all, where the bounds are {CONFINED}",
-            look::listed(&confined)
+            "{words}, confined to a fifth of each side a size of {} where it is {anywhere:.2} without{}{}: {score:.2} in all, where the bounds are {CONFINED}",
+            look::listed(&confined),
+            times(directness, "direct"),
+            times(aim, "well aimed")
         );
         let verdict = match (CONFINED.verdict(score), WHOLE.verdict(whole)) {
             // Tiny, but not in one place: no patch, but it might be a faint overlay.
@@ -114,6 +122,12 @@ impl FurtherLooks {
     fn likeness(&self) -> Option<f64> {
         let found = self.whole.iter().flatten().chain([&self.first]);
         mean(found.filter_map(|found| found.likeness).map(|likeness| likeness.max(LEAST_LIKENESS)))
+    }
+
+    /// How directly the triggers in a window make the images alike: the geometric mean, where it can be measured.
+    pub fn directness(&self) -> Option<f64> {
+        let found = self.confined.iter().flatten();
+        mean(found.filter_map(|found| found.directness).map(|directness| directness.max(LEAST_LIKENESS)))
     }
 
     /// How well the triggers in a window are aimed at the target: the geometric mean, where it can be measured.
@@ -162,7 +176,7 @@ mod tests {
 
     /// The sizes of the looks at the whole image are those of the first, and those in a window the first times a factor.
     fn looks(likenesses: [Option<f64>; 3], confined: &[Option<f64>], aim: Option<f64>) -> FurtherLooks {
-        let found = |likeness| Found { size: SIZE, likeness, aim: None };
+        let found = |likeness| Found { size: SIZE, likeness, directness: None, aim: None };
         let [first, whole @ ..] = likenesses.map(found);
         let in_window = |factor: &Option<f64>| factor.map(|factor| Found { size: SIZE * factor, aim, ..found(None) });
         FurtherLooks {
@@ -178,7 +192,7 @@ mod tests {
         let cases = [
             ("a patch that is found at once", 0.1, Some(0.1), 0.199, Verdict::Backdoored),
             ("a patch that is found in a window", 0.6, Some(0.2), 0.293, Verdict::Backdoored),
-            ("nearly", 0.6, Some(0.214), 0.314, Verdict::Inconclusive),
+            ("nearly", 0.6, Some(0.242), 0.355, Verdict::Inconclusive),
             ("small anywhere", 0.4, Some(0.4), 0.795, Verdict::Clean),
             ("tiny, but not in one place", 0.1, None, 1.988, Verdict::Inconclusive),
             ("small, but not in one place", 0.2, None, 1.988, Verdict::Clean),
@@ -208,9 +222,9 @@ mod tests {
     fn a_trigger_that_does_not_speak_for_the_target_alone_is_natural() {
         let weigh = |aim| looks([None; 3], &[Some(0.3); 2], Some(aim)).weigh(0.5);
         assert_eq!(weigh(1.0).verdict, Verdict::Backdoored);
-        assert_eq!(weigh(0.5).verdict, Verdict::Clean);
+        assert_eq!(weigh(0.4).verdict, Verdict::Clean);
         assert!((weigh(0.25).score / weigh(1.0).score - 2.0).abs() < 1e-9);
-        assert!(weigh(0.5).words.contains("0.50 times as well aimed as is usual"), "{}", weigh(0.5).words);
+        assert!(weigh(0.4).words.contains("0.40 times as well aimed as is usual"), "{}", weigh(0.4).words);
     }
 
     #[test]
@@ -219,6 +233,20 @@ mod tests {
         assert_eq!(verdict([0.5, 0.5, 0.5]), Verdict::Backdoored);
         assert_eq!(verdict([2.0, 2.0, 2.0]), Verdict::Clean);
         assert_eq!(verdict([0.5, 0.5, 32.0]), Verdict::Clean);
+    }
+
+    #[test]
+    fn a_trigger_that_goes_straight_to_the_target_in_a_window_is_natural() {
+        let weigh = |directness: f64| {
+            let mut looks = looks([Some(0.5); 3], &[Some(0.4); 2], None);
+            looks.confined.iter_mut().flatten().for_each(|found| found.directness = Some(directness));
+            looks.weigh(0.5)
+        };
+        assert_eq!([0.3, 1.0].map(|directness| weigh(directness).verdict), [Verdict::Backdoored, Verdict::Clean]);
+        assert!((weigh(0.8).score / weigh(0.2).score - 2.0).abs() < 1e-9);
+        // What leads away from the target is no better evidence than what leads nowhere.
+        assert_eq!(weigh(-3.0).score, weigh(0.1).score);
+        assert!(weigh(0.3).words.contains("0.30 times as direct as is usual"), "{}", weigh(0.3).words);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::classifier::classes_of;
 use crate::detection::{Verdict, median};
 use crate::error::Result;
 use crate::inversion::{Config, Inversion, Norm};
-use crate::likeness;
+use crate::likeness::{self, Likeness, Usual};
 use crate::look::{Look, Method};
 use crate::scan::{FURTHER_LOOKS, Job, Observer, Plan, all_further_looks, class_label};
 use crate::searches::{Contender, Searches};
@@ -49,6 +49,9 @@ pub struct Pair {
     pub further_looks: Vec<Option<f64>>,
     /// The same of those that were confined to a [window](Window).
     pub confined_looks: Vec<Option<f64>>,
+    /// How directly the confined triggers make images of the source more like those of the target: the likeness for how far they move them, as a share of what is usual for this
+    /// model; `None` where none was found, or pixels tell nothing.
+    pub directness: Option<f64>,
     /// How much of what the confined triggers do to the scores speaks for the target, as a share of what is usual for this model, 1 at the most; `None` where none was found.
     pub aim: Option<f64>,
     /// What all looks come to, by which a suspicious pair is judged; `None` where there were no further ones.
@@ -136,15 +139,17 @@ pub(crate) fn scan(plan: &Plan<'_>, observer: &dyn Observer) -> Result<PairScan>
     let usual_aim = if further.is_empty() { None } else { usual_aim(plan, &clean, &contenders, &references)? };
     let found_by = |look: &Contender| -> Result<Option<Found>> {
         let Some(norm) = converged_norm(look) else { return Ok(None) };
-        let likeness = likeness::relative(likeness_by(plan, look)?, usually);
+        let alike = likeness_by(plan, look)?;
         let aim = aim::relative(aim_by(plan, &clean, look)?, usual_aim);
-        Ok(Some(Found { size: norm * relative_size(look, typically), likeness, aim }))
+        let likeness = alike.and_then(|alike| usually.likeness(alike));
+        let directness = alike.and_then(|alike| usually.directness(alike));
+        Ok(Some(Found { size: norm * relative_size(look, typically), likeness, directness, aim }))
     };
     let found: Vec<Option<Found>> = further.iter().map(found_by).collect::<Result<_>>()?;
     let looks_at = |(&pair, found): (&(usize, usize), &[Option<Found>])| {
         let (whole, confined) = found.split_at(FURTHER_LOOKS);
         let size = sizes[pair].unwrap_or(f64::INFINITY);
-        let first = Found { size, likeness: table.likeness(pair.0, pair.1), aim: None };
+        let first = Found { size, likeness: table.likeness(pair.0, pair.1), directness: None, aim: None };
         FurtherLooks { pair, first, whole: whole.to_vec(), confined: confined.to_vec() }
     };
     let looks: Vec<FurtherLooks> =
@@ -241,26 +246,25 @@ fn size_per_norm(contender: &Contender) -> Option<f64> {
     inversion.size().filter(|size| norm > 0.0 && *size > 0.0).map(|size| size / norm)
 }
 
-/// The [likeness](likeness::likeness) that the triggers of all pairs give, `[source, target]`, as a share of the usual, and what that is: the median of the
+/// The [likeness](likeness::likeness) that the triggers of all pairs give, `[source, target]`, as a share of the usual, and what that is: the medians of the
 /// pairs at `references` or, where none was dropped, of all.
-fn likenesses(
-    plan: &Plan<'_>,
-    contenders: &[Contender],
-    references: &[usize],
-) -> Result<(Array2<Option<f64>>, Option<f64>)> {
-    let measured: Vec<Option<f64>> =
+fn likenesses(plan: &Plan<'_>, contenders: &[Contender], references: &[usize]) -> Result<(Array2<Option<f64>>, Usual)> {
+    let measured: Vec<Option<Likeness>> =
         contenders.par_iter().map(|contender| likeness_by(plan, contender)).collect::<Result<_>>()?;
-    let usual = median_of_typical(measured.iter().copied(), references);
+    let usual_of = |figure: fn(Likeness) -> Option<f64>| {
+        median_of_typical(measured.iter().map(|likeness| likeness.and_then(figure)), references)
+    };
+    let usual = Usual { taken: usual_of(|likeness| Some(likeness.taken)), directness: usual_of(Likeness::directness) };
     let classes = plan.classifier.classes();
     let mut likenesses = Array2::from_elem((classes, classes), None);
-    for (contender, &likeness) in contenders.iter().zip(&measured) {
-        likenesses[[source(contender), contender.class]] = likeness::relative(likeness, usual);
+    for (contender, likeness) in contenders.iter().zip(measured) {
+        likenesses[[source(contender), contender.class]] = likeness.and_then(|likeness| usual.likeness(likeness));
     }
     Ok((likenesses, usual))
 }
 
 /// Of a search that was finished.
-fn likeness_by(plan: &Plan<'_>, contender: &Contender) -> Result<Option<f64>> {
+fn likeness_by(plan: &Plan<'_>, contender: &Contender) -> Result<Option<Likeness>> {
     match &contender.inversion {
         Some(inversion) => likeness::likeness(&plan.working, &inversion.trigger, source(contender), contender.class),
         None => Ok(None),
@@ -353,6 +357,7 @@ fn pair(
         gradient_samples: contender.gradient_samples,
         further_looks: look.map_or(Vec::new(), |look| sizes(&look.whole)),
         confined_looks: look.map_or(Vec::new(), |look| sizes(&look.confined)),
+        directness: look.and_then(FurtherLooks::directness),
         aim: look.and_then(FurtherLooks::aim),
         score_in_all: look.zip(table.one_way(source, target)).map(|(look, one_way)| look.weigh(one_way).score),
         inversion: contender.inversion,

@@ -36,17 +36,19 @@ impl Table {
             }
             looks.push(column.look(&names[column.target], bounds));
         }
-        if let Some(look) = self.look_at_shift() {
-            attacks.extend(self.is_shifted().map(|shift| Attack::AllToAll { shift }));
-            looks.push(look);
-        }
-        for looks_of_pair in pairs {
-            let look = self.look_at_pair(looks_of_pair, names, bounds);
+        let of_pairs: Vec<Look> = pairs.iter().map(|looks| self.look_at_pair(looks, names, bounds)).collect();
+        let is_flagged = |(_, look): &(&FurtherLooks, &Look)| look.verdict == Verdict::Backdoored;
+        let mut flagged: Vec<(usize, usize)> =
+            pairs.iter().zip(&of_pairs).filter(is_flagged).map(|(looks, _)| looks.pair).collect();
+        if let Some((shift, look)) = self.look_at_shift(&flagged) {
             if look.verdict == Verdict::Backdoored {
-                attacks.push(Attack::SourceSpecific { source: looks_of_pair.pair.0, target: looks_of_pair.pair.1 });
+                attacks.push(Attack::AllToAll { shift });
+                flagged.retain(|&pair| !self.is_on(shift, pair));
             }
             looks.push(look);
         }
+        attacks.extend(flagged.into_iter().map(|(source, target)| Attack::SourceSpecific { source, target }));
+        looks.extend(of_pairs);
         if looks.is_empty() {
             looks.push(self.nothing(names));
         }
@@ -67,10 +69,13 @@ impl Table {
         Look { words, ..Look::by(Method::Pair, Verdict::Inconclusive, None) }
     }
 
-    fn look_at_shift(&self) -> Option<Look> {
+    /// The shift that most sources agree on, where they are enough; one of the pairs that are `flagged` by themselves makes up for some.
+    fn look_at_shift(&self, flagged: &[(usize, usize)]) -> Option<(usize, Look)> {
         let (shift, share) = self.shift().filter(|(_, share)| *share >= PERHAPS_SHIFTED_FROM)?;
         let (verdict, conclusion) = if share >= SHIFTED_FROM {
             (Verdict::Backdoored, "an all-to-all attack")
+        } else if flagged.iter().any(|&pair| self.is_on(shift, pair)) {
+            (Verdict::Backdoored, "an all-to-all attack, for one of these pairs is flagged by itself")
         } else {
             (Verdict::Inconclusive, "undecided")
         };
@@ -78,7 +83,7 @@ impl Table {
             "{:.0} % of the classes y have the class y + {shift} for the one that their images have the lowest score for: {conclusion}",
             100.0 * share
         );
-        Some(Look { words, ..Look::by(Method::Shift, verdict, Some(share)) })
+        Some((shift, Look { words, ..Look::by(Method::Shift, verdict, Some(share)) }))
     }
 
     fn look_at_pair(&self, looks: &FurtherLooks, names: &[String], columns: ColumnBounds) -> Look {
@@ -173,7 +178,7 @@ mod tests {
             .map(|column| column.target)
             .collect();
         let looks = |pair| {
-            let first = Found { size: sizes[pair].unwrap(), likeness: None, aim: None };
+            let first = Found { size: sizes[pair].unwrap(), likeness: None, directness: None, aim: None };
             let further = Found { size: first.size * factor, ..first };
             FurtherLooks { pair, first, whole: vec![Some(further); 2], confined: vec![] }
         };
@@ -232,7 +237,7 @@ mod tests {
         let table = table(&sizes, (4, 7), 0.5);
         assert_eq!(table.suspicious(&[]), [(4, 7)]);
         let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
-        let found = Found { size: sizes[(4, 7)].unwrap(), likeness: None, aim: None };
+        let found = Found { size: sizes[(4, 7)].unwrap(), likeness: None, directness: None, aim: None };
         let again = FurtherLooks { pair: (4, 7), first: found, whole: vec![Some(found); 2], confined: vec![] };
         let found = table.judge(&names, ColumnBounds::of(Norm::L2), &[], &[again]);
         assert_eq!((found.attacks, look::verdict(&found.looks)), (vec![], Verdict::Inconclusive));
@@ -247,7 +252,7 @@ mod tests {
         let table = Table::new(&sizes, N * (N - 1));
         let (names, bounds) = ((0..N).map(|i| i.to_string()).collect::<Vec<_>>(), ColumnBounds::of(Norm::L2));
         let columns = [ColumnLooks { target: 3, share: table.column(3), confined: vec![None; N - 1] }];
-        let found = Found { size: sizes[(6, 3)].unwrap(), likeness: None, aim: None };
+        let found = Found { size: sizes[(6, 3)].unwrap(), likeness: None, directness: None, aim: None };
         let again = |pair| FurtherLooks { pair, first: found, whole: vec![Some(found); 2], confined: vec![] };
         assert_eq!((table.standing_out(bounds), table.suspicious(&[])), (vec![3], vec![(6, 3)]));
         let found = table.judge(&names, bounds, &columns, &[again((6, 3))]);
@@ -270,7 +275,7 @@ mod tests {
             let mut likeness = Array2::from_elem((N, N), Some(1.0));
             likeness[[4, 7]] = Some(share);
             let table = Table::new(&sizes, N * (N - 1)).with_likeness(likeness);
-            let found = Found { size: sizes[(4, 7)].unwrap(), likeness: Some(share), aim: None };
+            let found = Found { size: sizes[(4, 7)].unwrap(), likeness: Some(share), directness: None, aim: None };
             let looks = |pair| FurtherLooks { pair, first: found, whole: vec![Some(found); 2], confined: vec![] };
             let looks: Vec<FurtherLooks> = table.suspicious(&[]).into_iter().map(looks).collect();
             let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
@@ -291,7 +296,7 @@ mod tests {
         let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
         let verdict = |sizes: &Array2<Option<f64>>| {
             let table = Table::new(sizes, N * (N - 1));
-            let found = |pair| Found { size: sizes[pair].unwrap(), likeness: None, aim: None };
+            let found = |pair| Found { size: sizes[pair].unwrap(), likeness: None, directness: None, aim: None };
             let looks = |pair| vec![Some(found(pair)); 2];
             let again = |pair| FurtherLooks { pair, first: found(pair), whole: looks(pair), confined: looks(pair) };
             let looks: Vec<FurtherLooks> = table.suspicious(&[]).into_iter().map(again).collect();
@@ -323,6 +328,23 @@ mod tests {
             judged(&sizes, 1.0).attacks,
             [Attack::SourceSpecific { source: 9, target: 4 }, Attack::AllToAll { shift: 2 }]
         );
+    }
+
+    #[test]
+    fn half_a_diagonal_is_an_attack_where_one_of_its_pairs_is_flagged_by_itself() {
+        let mut sizes = natural();
+        (0..5).for_each(|source| shrink(&mut sizes, (source, (source + 2) % N), 0.35));
+        assert_eq!(Table::new(&sizes, N * (N - 1)).shift(), Some((2, 0.5)));
+        let found = judged(&sizes, 1.0);
+        assert_eq!((found.attacks.len(), look::verdict(&found.looks)), (0, Verdict::Inconclusive));
+        shrink(&mut sizes, (1, 3), 0.2);
+        let found = judged(&sizes, 1.0);
+        assert_eq!(found.attacks, [Attack::AllToAll { shift: 2 }], "{}", look::reason(&found.looks));
+        assert!(found.looks[0].words.contains("one of these pairs is flagged by itself"), "{}", found.looks[0].words);
+        // One that is none of them does not make up for the other half.
+        shrink(&mut sizes, (1, 3), 5.0);
+        shrink(&mut sizes, (7, 3), 0.1);
+        assert_eq!(judged(&sizes, 1.0).attacks, [Attack::SourceSpecific { source: 7, target: 3 }]);
     }
 
     /// Zero and five, one and six and so on: natural likenesses in both directions.

@@ -155,14 +155,13 @@ impl Table {
     /// The pairs that the verdict rests on: the rows and the columns of suspicious pairs with their ways back, columns that stand out, and
     /// the shift that most sources agree on.
     pub fn decisive(&self, columns: ColumnBounds) -> Vec<(usize, usize)> {
-        let n = self.polished.rows.len();
         let suspicious = self.suspicious(&[]);
         let shift = self.shift().filter(|(_, share)| *share >= WORTH_A_LOOK_FROM).map(|(shift, _)| shift);
         let rests_on = |&(source, target): &(usize, usize)| {
             let crosses = |&(s, t): &(usize, usize)| s == source || t == target || (t, s) == (source, target);
             suspicious.iter().any(crosses)
                 || self.column(target) < columns.suspicious_below
-                || Some((target + n - source) % n) == shift
+                || shift.is_some_and(|shift| self.is_on(shift, (source, target)))
         };
         self.polished.residuals.indexed_iter().map(|(pair, _)| pair).filter(rests_on).collect()
     }
@@ -175,7 +174,12 @@ impl Table {
         scored.filter(|(score, _, confused)| !**confused || *score < TINY_BELOW).map(|(score, pair, _)| (score, pair))
     }
 
-    /// The shift of an all-to-all attack, if there is one.
+    /// Whether an all-to-all attack by `shift` sends the images of the source to the target.
+    pub fn is_on(&self, shift: usize, (source, target): (usize, usize)) -> bool {
+        (source + shift) % self.polished.rows.len() == target
+    }
+
+    /// The shift that enough sources agree on for an all-to-all attack, if there is one.
     pub fn is_shifted(&self) -> Option<usize> {
         self.shift().filter(|(_, share)| *share >= SHIFTED_FROM).map(|(shift, _)| shift)
     }
@@ -197,10 +201,9 @@ impl Table {
         if !self.is_complete() {
             return Vec::new();
         }
-        let n = self.polished.rows.len();
         let suspicious_below = self.suspicious_below();
         let shift = self.is_shifted();
-        let on_shift = |(source, target): (usize, usize)| Some((target + n - source) % n) == shift;
+        let on_shift = |pair: (usize, usize)| shift.is_some_and(|shift| self.is_on(shift, pair));
         let is_open = |pair: (usize, usize)| !on_shift(pair) && !attacked.contains(&pair.1);
         let mut scored: Vec<(f64, (usize, usize))> =
             self.unexplained().filter(|&(score, pair)| score < suspicious_below && is_open(pair)).collect();

@@ -173,6 +173,10 @@ pub struct PairReport {
     /// The same of such looks that were confined to a fifth of each side of the image.
     #[serde(default)]
     pub confined_looks: Vec<Option<f64>>,
+    /// How directly the confined triggers make images of the source more like those of the target: the likeness for how far they move them, as a share of what is usual for this
+    /// model; null where none was found, or pixels tell nothing.
+    #[serde(default)]
+    pub directness: Option<f64>,
     /// How much of what the confined triggers do to the scores speaks for the target (the cosine between the change and a rise of that score alone), as a share of what is usual for this
     /// model, 1 at the most; null where none was found.
     #[serde(default)]
@@ -376,6 +380,7 @@ impl PairReport {
             gradient_samples: pair.gradient_samples,
             further_looks: pair.further_looks.clone(),
             confined_looks: pair.confined_looks.clone(),
+            directness: pair.directness,
             aim: pair.aim,
             score_in_all: pair.score_in_all,
             attack_success_rate: pair.attack_success_rate,
