@@ -34,7 +34,7 @@ pub(crate) struct Likeness {
 }
 
 /// What is usual for a model.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Usual {
     /// Of [`Likeness::taken`].
     pub taken: Option<f64>,

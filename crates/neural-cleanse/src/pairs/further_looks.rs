@@ -32,7 +32,7 @@ const SMALL_BELOW: f64 = 0.6;
 /// A trigger that is smaller than this share of what is expected with the whole image to change need not be smaller still in a window.
 const SMALL_ANYWHERE: f64 = 0.4;
 
-/// What is below this share of the usual likeness counts as this much: it is measured on few images.
+/// What is below this share of the usual likeness or directness counts as this much: it is measured on few images.
 const LEAST_LIKENESS: f64 = 0.1;
 
 /// A trigger for a pair, under one seed.
@@ -46,6 +46,13 @@ pub struct Found {
     pub directness: Option<f64>,
     /// The [aim](crate::aim) as a share of the usual, where it can be measured.
     pub aim: Option<f64>,
+}
+
+impl Found {
+    /// One of which nothing but the size is known.
+    pub fn of_size(size: f64) -> Self {
+        Found { size, likeness: None, directness: None, aim: None }
+    }
 }
 
 /// Further looks at one pair.
@@ -121,13 +128,13 @@ impl FurtherLooks {
     /// How alike the triggers that may change the whole image make the images: the geometric mean, where it can be measured.
     fn likeness(&self) -> Option<f64> {
         let found = self.whole.iter().flatten().chain([&self.first]);
-        mean(found.filter_map(|found| found.likeness).map(|likeness| likeness.max(LEAST_LIKENESS)))
+        mean(found.filter_map(|found| found.likeness).map(counted))
     }
 
     /// How directly the triggers in a window make the images alike: the geometric mean, where it can be measured.
     pub fn directness(&self) -> Option<f64> {
         let found = self.confined.iter().flatten();
-        mean(found.filter_map(|found| found.directness).map(|directness| directness.max(LEAST_LIKENESS)))
+        mean(found.filter_map(|found| found.directness).map(counted))
     }
 
     /// How well the triggers in a window are aimed at the target: the geometric mean, where it can be measured.
@@ -157,8 +164,13 @@ impl fmt::Display for Bounds {
 
 /// What a share is multiplied by, for the [likeness](crate::likeness) that the trigger gives, a share of the usual: as a multiple of what speaks neither for a backdoor nor against it.
 pub fn weight(share: f64, likeness: Option<f64>) -> f64 {
-    let weight = likeness.map_or(1.0, |likeness| likeness.max(LEAST_LIKENESS) / NEUTRAL_LIKENESS);
+    let weight = likeness.map_or(1.0, |likeness| counted(likeness) / NEUTRAL_LIKENESS);
     if share < SMALL_BELOW { weight } else { weight.max(1.0) }
+}
+
+/// What a likeness or a directness counts as.
+fn counted(figure: f64) -> f64 {
+    figure.max(LEAST_LIKENESS)
 }
 
 /// The geometric mean, if there are any.
@@ -176,7 +188,7 @@ mod tests {
 
     /// The sizes of the looks at the whole image are those of the first, and those in a window the first times a factor.
     fn looks(likenesses: [Option<f64>; 3], confined: &[Option<f64>], aim: Option<f64>) -> FurtherLooks {
-        let found = |likeness| Found { size: SIZE, likeness, directness: None, aim: None };
+        let found = |likeness| Found { likeness, ..Found::of_size(SIZE) };
         let [first, whole @ ..] = likenesses.map(found);
         let in_window = |factor: &Option<f64>| factor.map(|factor| Found { size: SIZE * factor, aim, ..found(None) });
         FurtherLooks {

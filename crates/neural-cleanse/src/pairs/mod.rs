@@ -149,7 +149,7 @@ pub(crate) fn scan(plan: &Plan<'_>, observer: &dyn Observer) -> Result<PairScan>
     let looks_at = |(&pair, found): (&(usize, usize), &[Option<Found>])| {
         let (whole, confined) = found.split_at(FURTHER_LOOKS);
         let size = sizes[pair].unwrap_or(f64::INFINITY);
-        let first = Found { size, likeness: table.likeness(pair.0, pair.1), directness: None, aim: None };
+        let first = Found { likeness: table.likeness(pair.0, pair.1), ..Found::of_size(size) };
         FurtherLooks { pair, first, whole: whole.to_vec(), confined: confined.to_vec() }
     };
     let looks: Vec<FurtherLooks> =

@@ -178,7 +178,7 @@ mod tests {
             .map(|column| column.target)
             .collect();
         let looks = |pair| {
-            let first = Found { size: sizes[pair].unwrap(), likeness: None, directness: None, aim: None };
+            let first = Found::of_size(sizes[pair].unwrap());
             let further = Found { size: first.size * factor, ..first };
             FurtherLooks { pair, first, whole: vec![Some(further); 2], confined: vec![] }
         };
@@ -237,7 +237,7 @@ mod tests {
         let table = table(&sizes, (4, 7), 0.5);
         assert_eq!(table.suspicious(&[]), [(4, 7)]);
         let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
-        let found = Found { size: sizes[(4, 7)].unwrap(), likeness: None, directness: None, aim: None };
+        let found = Found::of_size(sizes[(4, 7)].unwrap());
         let again = FurtherLooks { pair: (4, 7), first: found, whole: vec![Some(found); 2], confined: vec![] };
         let found = table.judge(&names, ColumnBounds::of(Norm::L2), &[], &[again]);
         assert_eq!((found.attacks, look::verdict(&found.looks)), (vec![], Verdict::Inconclusive));
@@ -252,7 +252,7 @@ mod tests {
         let table = Table::new(&sizes, N * (N - 1));
         let (names, bounds) = ((0..N).map(|i| i.to_string()).collect::<Vec<_>>(), ColumnBounds::of(Norm::L2));
         let columns = [ColumnLooks { target: 3, share: table.column(3), confined: vec![None; N - 1] }];
-        let found = Found { size: sizes[(6, 3)].unwrap(), likeness: None, directness: None, aim: None };
+        let found = Found::of_size(sizes[(6, 3)].unwrap());
         let again = |pair| FurtherLooks { pair, first: found, whole: vec![Some(found); 2], confined: vec![] };
         assert_eq!((table.standing_out(bounds), table.suspicious(&[])), (vec![3], vec![(6, 3)]));
         let found = table.judge(&names, bounds, &columns, &[again((6, 3))]);
@@ -275,7 +275,7 @@ mod tests {
             let mut likeness = Array2::from_elem((N, N), Some(1.0));
             likeness[[4, 7]] = Some(share);
             let table = Table::new(&sizes, N * (N - 1)).with_likeness(likeness);
-            let found = Found { size: sizes[(4, 7)].unwrap(), likeness: Some(share), directness: None, aim: None };
+            let found = Found { likeness: Some(share), ..Found::of_size(sizes[(4, 7)].unwrap()) };
             let looks = |pair| FurtherLooks { pair, first: found, whole: vec![Some(found); 2], confined: vec![] };
             let looks: Vec<FurtherLooks> = table.suspicious(&[]).into_iter().map(looks).collect();
             let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
@@ -296,7 +296,7 @@ mod tests {
         let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
         let verdict = |sizes: &Array2<Option<f64>>| {
             let table = Table::new(sizes, N * (N - 1));
-            let found = |pair| Found { size: sizes[pair].unwrap(), likeness: None, directness: None, aim: None };
+            let found = |pair| Found::of_size(sizes[pair].unwrap());
             let looks = |pair| vec![Some(found(pair)); 2];
             let again = |pair| FurtherLooks { pair, first: found(pair), whole: looks(pair), confined: looks(pair) };
             let looks: Vec<FurtherLooks> = table.suspicious(&[]).into_iter().map(again).collect();
