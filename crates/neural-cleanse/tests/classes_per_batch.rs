@@ -62,11 +62,14 @@ fn a_scan_of_classes_that_share_batches_comes_to_the_same() {
 
 #[test]
 fn neither_threads_nor_the_choice_of_classes_change_a_bit() {
-    let whole = scanned(Arc::new(Rten), 1, 4);
-    assert_eq!(scanned(Arc::new(Rten), 3, 4), whole);
-    let classes = Some(vec![2, 7, 8]);
-    let options = ScanOptions { classes, exhaustive: true, ..ScanOptions::new(sharing(4)) };
-    let few = scan(&classifier(Arc::new(Rten), 2, None), &samples(), &options, &()).unwrap();
+    let scanned = |threads, classes| {
+        let config = Config { steps: 25, ..sharing(4) };
+        let options = ScanOptions { classes, exhaustive: true, ..ScanOptions::new(config) };
+        scan(&classifier(Arc::new(Rten), threads, None), &samples(), &options, &()).unwrap()
+    };
+    let whole = scanned(1, None);
+    assert_eq!(scanned(3, None), whole);
+    let few = scanned(2, Some(vec![2, 7, 8]));
     let inversions = |scan: &Scan| -> Vec<_> { scan.classes.iter().map(|class| class.inversion.clone()).collect() };
     let all = inversions(&whole);
     assert_eq!(inversions(&few), [2, 7, 8].map(|class| all[class].clone()));

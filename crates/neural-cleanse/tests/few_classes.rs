@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ndarray::Axis;
 use neural_cleanse::data::{self, Samples, Wanted};
-use neural_cleanse::engine::Rten;
+use neural_cleanse::engine::{EngineChoice, select};
 use neural_cleanse::scan::ClassScan;
 use neural_cleanse::{
     Attack, Classifier, ClassifierOptions, Config, Model, Norm, Preprocessing, Scan, ScanOptions, Verdict, scan,
@@ -23,7 +23,8 @@ fn narrowed(model: &str, classes: &[usize], trigger: bool) -> Classifier {
     let preprocessing = Preprocessing { scale: 1.0 / 255.0, mean: vec![0.2860], std: vec![0.3530] };
     let options = ClassifierOptions { preprocessing, ..ClassifierOptions::default() };
     let model = Model::read(fixtures().join(format!("{model}.onnx"))).unwrap();
-    let whole = Classifier::new(model, options, Arc::new(Rten), 1).unwrap();
+    let engine = select(EngineChoice::Auto, None).unwrap().engine;
+    let whole = Classifier::new(model, options, Arc::clone(&engine), 1).unwrap();
     let n = classes.len();
     let mut choice = vec![0.0; 10 * n];
     classes.iter().enumerate().for_each(|(i, class)| choice[class * n + i] = 1.0);
@@ -45,7 +46,7 @@ fn narrowed(model: &str, classes: &[usize], trigger: bool) -> Classifier {
     }
     graph.set_outputs(&[&scores]).unwrap();
     let model = Model::from_bytes(&graph.to_model_bytes("few").unwrap()).unwrap();
-    Classifier::new(model, ClassifierOptions::default(), Arc::new(Rten), 2).unwrap()
+    Classifier::new(model, ClassifierOptions::default(), engine, 2).unwrap()
 }
 
 fn samples_of(classes: &[usize]) -> Samples {

@@ -1,10 +1,9 @@
 //! A scan that is spread over several machines comes to what one machine comes to.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use neural_cleanse::data::{self, Samples, Wanted};
-use neural_cleanse::engine::Rten;
+use neural_cleanse::engine::{EngineChoice, select};
 use neural_cleanse::scan::{Job, Plan, Survey, invert_jobs};
 use neural_cleanse::{
     Classifier, ClassifierOptions, Config, Inversion, Model, Norm, Preprocessing, Rule, ScanOptions, scan,
@@ -23,7 +22,7 @@ fn classifier() -> Classifier {
     let preprocessing = Preprocessing { scale: 1.0 / 255.0, mean: vec![0.2860], std: vec![0.3530] };
     let options = ClassifierOptions { preprocessing, ..ClassifierOptions::default() };
     let model = Model::read(fixtures().join("fmnist_badnets.onnx")).unwrap();
-    Classifier::new(model, options, Arc::new(Rten), 1).unwrap()
+    Classifier::new(model, options, select(EngineChoice::Auto, None).unwrap().engine, 1).unwrap()
 }
 
 /// Under bounds between which the backdoor's class lies, so that it is looked at again.
