@@ -293,7 +293,10 @@ fn aim_by(plan: &Plan<'_>, clean: &Array2<f32>, contender: &Contender) -> Result
     }
 }
 
-/// The share of the clean images of each class (row) that the model takes for each (column), by their `labels` and its `logits`; 0 for a class without images.
+/// With fewer images of a class taken for another than this, it might be the image.
+const FEWEST_CONFUSED: f64 = 2.0;
+
+/// The share of the clean images of each class (row) that the model takes for each (column), by their `labels` and its `logits`; 0 where these are fewer than [`FEWEST_CONFUSED`].
 fn confusion(labels: &[usize], logits: &Array2<f32>) -> Array2<f64> {
     let classes = logits.len_of(Axis(1));
     let mut shares = Array2::<f64>::zeros((classes, classes));
@@ -302,7 +305,7 @@ fn confusion(labels: &[usize], logits: &Array2<f32>) -> Array2<f64> {
     }
     for mut row in shares.outer_iter_mut() {
         let images = row.sum().max(1.0);
-        row /= images;
+        row.mapv_inplace(|count| if count < FEWEST_CONFUSED { 0.0 } else { count / images });
     }
     shares
 }
@@ -390,9 +393,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn confusion_is_by_class_and_a_class_without_images_is_confused_with_none() {
-        let logits = array![[9.0, 0.0, 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 5.0], [7.0, 0.0, 0.0], [0.0, 0.0, 3.0]];
-        let shares = confusion(&[0, 0, 0, 0, 2], &logits);
-        assert_eq!(shares, array![[0.5, 0.25, 0.25], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]]);
+    fn confusion_is_by_class_and_takes_more_than_one_image() {
+        let as_first = [9.0, 0.0, 1.0];
+        let logits = array![as_first, as_first, [0.0, 1.0, 0.0], [0.0, 0.0, 5.0], [0.0, 0.0, 3.0], [0.0, 0.0, 3.0]];
+        let shares = confusion(&[0, 0, 0, 0, 2, 2], &logits);
+        assert_eq!(shares, array![[0.5, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]]);
+        assert_eq!(confusion(&[0, 0, 1, 1, 1, 1], &logits)[[1, 2]], 0.75);
     }
 }
