@@ -48,9 +48,17 @@ impl ColumnLooks {
         self.in_place().map_or(self.share, |in_place| (self.share * in_place).sqrt())
     }
 
+    /// Whether three quarters of the sources have a trigger in the window, as of an attack on all; a few classes that border on the target may, too.
+    fn is_of_most_sources(&self) -> bool {
+        4 * self.confined.iter().flatten().count() >= 3 * self.confined.len()
+    }
+
     /// What it speaks for.
     pub fn verdict(&self, bounds: ColumnBounds) -> Verdict {
-        detection::decide(self.score(), bounds.backdoored_below)
+        match detection::decide(self.score(), bounds.backdoored_below) {
+            Verdict::Backdoored if !self.is_of_most_sources() => Verdict::Inconclusive,
+            verdict => verdict,
+        }
     }
 
     /// The same in words; the class goes by `name`.
@@ -93,8 +101,9 @@ mod tests {
         assert_eq!(verdict(0.3, vec![None; 9]), Verdict::Clean);
         assert_eq!(verdict(0.3, vec![Some(50.0); 9]), Verdict::Clean);
         assert_eq!(verdict(0.44, vec![Some(0.44); 9]), Verdict::Inconclusive);
-        // One source that has no trigger there outweighs none of the others.
+        // One source that has no trigger there outweighs none of the others, but a few that have one do not make an attack on all.
         assert_eq!(verdict(0.2, [vec![Some(0.2); 8], vec![None]].concat()), Verdict::Backdoored);
+        assert_eq!(verdict(0.2, [vec![Some(0.1); 6], vec![None; 3]].concat()), Verdict::Inconclusive);
     }
 
     #[test]
