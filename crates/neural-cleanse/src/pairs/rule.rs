@@ -97,6 +97,9 @@ impl Table {
         let (verdict, conclusion) = match (verdict, self.worst_among_many(whole)) {
             (Verdict::Clean, _) | (_, Verdict::Clean) => (Verdict::Clean, "not flagged"),
             (Verdict::Backdoored, Verdict::Backdoored) if comparable => (Verdict::Backdoored, "flagged"),
+            (_, Verdict::Inconclusive) => {
+                (Verdict::Inconclusive, "undecided, for among so many pairs some are so without a backdoor")
+            }
             _ => (Verdict::Inconclusive, "undecided"),
         };
         let words = format!(
@@ -289,7 +292,7 @@ mod tests {
 
     /// Among two hundred pairs and more some are alike to any degree.
     #[test]
-    fn of_many_pairs_one_must_stand_out_from_the_lowest() {
+    fn of_many_pairs_one_must_stand_out_from_the_lowest_and_tells_little_even_so() {
         const N: usize = 30;
         let mut sizes = Array2::from_shape_fn((N, N), |(i, j)| (i != j).then_some(60.0));
         (0..10).for_each(|i| shrink(&mut sizes, (i, 29 - 2 * i), 0.35));
@@ -304,7 +307,7 @@ mod tests {
         };
         assert_eq!(verdict(&sizes), Verdict::Clean);
         shrink(&mut sizes, (25, 3), 0.12);
-        assert_eq!(verdict(&sizes), Verdict::Backdoored);
+        assert_eq!(verdict(&sizes), Verdict::Inconclusive);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use ndarray::Array2;
 
 use super::columns::ColumnBounds;
-use super::further_looks::{Bounds, TINY_BELOW, weight};
+use super::further_looks::{TINY_BELOW, weight};
 use crate::detection::{Verdict, lower_quartile};
 use crate::median_polish::{Polished, median_polish};
 
@@ -13,13 +13,12 @@ pub const FEWEST_CLASSES: usize = 5;
 /// A pair with a score below this is looked at again.
 const SUSPICIOUS_BELOW: f64 = 0.8;
 
-/// Of more pairs than this, natural triggers reach further down: 1218 pairs of a clean model had scores from 0.14 on. There a pair must stand out from
-/// the lowest hundredth, too.
+/// Of more pairs than this, some are alike to any degree. There a pair is flagged by no figure of its own, and to leave the verdict inconclusive it must stand out from the lowest
+/// hundredth, too. (`docs/modes.md` has what was measured.)
 const MANY_PAIRS: usize = 200;
 
-/// The bounds for the scores of many pairs, with the whole image to change, as shares of the score that a hundredth of them are under. No backdoored model of so many pairs
-/// was there to measure them on.
-const AMONG_MANY: Bounds = Bounds { backdoored_below: 0.5, clean_from: 0.55 };
+/// From this share of the score that a hundredth of many pairs are under, a pair is let off.
+const CLEAN_AMONG_MANY: f64 = 0.55;
 
 /// Likewise, below which a pair of many is looked at again.
 const SUSPICIOUS_AMONG_MANY: f64 = 0.6;
@@ -116,9 +115,13 @@ impl Table {
         among_many.unwrap_or(f64::INFINITY).min(SUSPICIOUS_BELOW)
     }
 
-    /// What a pair of this mean score with the whole image to change may be called at the worst: among many it must stand out from the lowest, too.
+    /// What a pair of this mean score with the whole image to change may be called at the worst: among many it must stand out from the lowest, and tells little even so.
     pub fn worst_among_many(&self, mean: f64) -> Verdict {
-        self.lowest_hundredth().map_or(Verdict::Backdoored, |lowest| AMONG_MANY.verdict(mean / lowest))
+        match self.lowest_hundredth() {
+            None => Verdict::Backdoored,
+            Some(lowest) if mean < CLEAN_AMONG_MANY * lowest => Verdict::Inconclusive,
+            Some(_) => Verdict::Clean,
+        }
     }
 
     /// The size of `target`'s column as a share of what is usual, the lower quartile of all columns.
