@@ -129,10 +129,11 @@ impl Table {
         let suspicious_below = self.suspicious_below();
         let words = format!(
             "no pair of classes stands out (the lowest score, of {} to {}, is {score:.2}, not under {suspicious_below:.2}, by a trigger of {}), \
-             no target does, and no shift",
+             no target does, and no shift{}",
             names[source],
             names[target],
-            self.in_words(source, target)
+            self.in_words(source, target),
+            if self.are_many() { "; among so many, the pair of a backdoor need not" } else { "" }
         );
         Look {
             source: Some(source),
@@ -206,6 +207,7 @@ mod tests {
         let found = judged(&natural(), 1.0);
         assert_eq!((found.attacks.len(), look::verdict(&found.looks)), (0, Verdict::Clean));
         assert!(found.looks[0].words.contains("no pair of classes stands out"), "{}", found.looks[0].words);
+        assert!(!found.looks[0].words.contains("among so many"), "{}", found.looks[0].words);
     }
 
     #[test]
@@ -308,6 +310,9 @@ mod tests {
         assert_eq!(verdict(&sizes), Verdict::Clean);
         shrink(&mut sizes, (25, 3), 0.12);
         assert_eq!(verdict(&sizes), Verdict::Inconclusive);
+        // Nor does it tell much that none does.
+        let nothing = Table::new(&sizes, N * (N - 1)).judge(&names, ColumnBounds::of(Norm::L2), &[], &[]).looks;
+        assert!(nothing[0].words.contains("among so many"), "{}", nothing[0].words);
     }
 
     #[test]

@@ -98,9 +98,14 @@ impl Table {
         self.one_way(source, target).map(|one_way| one_way * weight(one_way, self.likeness(source, target)))
     }
 
+    /// Whether there are so many pairs that no single one is flagged.
+    pub fn are_many(&self) -> bool {
+        self.pairs > MANY_PAIRS
+    }
+
     /// The score that a hundredth of the pairs are under, where there are many.
     fn lowest_hundredth(&self) -> Option<f64> {
-        if self.pairs <= MANY_PAIRS {
+        if !self.are_many() {
             return None;
         }
         let pairs = self.polished.residuals.indexed_iter();
