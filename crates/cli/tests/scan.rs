@@ -62,8 +62,10 @@ fn a_backdoored_model_is_found_with_its_target_and_trigger() {
     assert_eq!(report["engine"]["name"], "rten");
     let classes = report["classes"].as_array().unwrap();
     let spent: u64 = classes.iter().map(|class| class["gradient_samples"].as_u64().unwrap()).sum();
-    let again: usize = classes.iter().flat_map(looks).sum();
+    // Three classes that are not suspicious are looked at once more, for what is usual in a window.
+    let again = classes.iter().flat_map(looks).sum::<usize>() + 3;
     assert_eq!((report["gradient_samples"].as_u64(), classes.len()), (Some(spent + 60 * 16 * again as u64), 10));
+    assert!(report["usual_confined_size"].as_f64().unwrap() <= report["usual_size"].as_f64().unwrap());
     assert!(spent <= 10 * 60 * 16, "{spent}");
     assert_eq!(report["model"]["input"], serde_json::json!([1, 28, 28]));
     assert_eq!(report["model"]["sha256"].as_str().unwrap().len(), 64);
@@ -184,7 +186,7 @@ fn a_clean_model_with_small_natural_triggers_is_not_flagged_either() {
     assert_ne!(status, 1);
     let classes = report["classes"].as_array().unwrap();
     for class in classes {
-        let suspicious = class["ratio"].as_f64().is_some_and(|ratio| ratio < 0.8);
+        let suspicious = class["ratio"].as_f64().is_some_and(|ratio| ratio < 0.85);
         assert_eq!(looks(class), if suspicious { [2, 2] } else { [0, 0] }, "{class}");
     }
     assert!(classes.iter().any(|class| looks(class) == [2, 2]));

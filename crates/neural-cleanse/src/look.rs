@@ -34,7 +34,7 @@ pub struct Look {
     pub figure: Option<f64>,
     /// The same under further seeds; null for a search that did not converge.
     pub further: Vec<Option<f64>>,
-    /// The same of searches that were confined to a third of each side of the image; for `pair` and `column` to a fifth, and the size alone, as a share of what is expected; for
+    /// The same of searches that were confined to a third of each side of the image, for `norm` as a share of what is usual of such; for `pair` and `column` to a fifth, and the size alone, as a share of what is expected; for
     /// `column` from each source by itself.
     #[serde(default)]
     pub confined: Vec<Option<f64>>,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use neural_cleanse::data::{self, Samples, Wanted};
+use neural_cleanse::detection::Statistics;
 use neural_cleanse::engine::{EngineChoice, select};
 use neural_cleanse::scan::{Job, Plan, Survey, invert_jobs};
 use neural_cleanse::{
@@ -53,11 +54,16 @@ fn blocks_of_classes_on_several_machines_come_to_the_scan_of_one() {
     );
     let survey = Survey::of_all(in_blocks(&jobs, &options.config));
     let further = survey.further_jobs(&options);
-    let looks: Vec<_> = further.iter().map(|job| (job.class, job.look, job.window.is_some())).collect();
+    let (looks, peers) = further.split_at(4);
+    let looks: Vec<_> = looks.iter().map(|job| (job.class, job.look, job.window.is_some())).collect();
     assert_eq!(looks, [(7, 1, false), (7, 2, false), (7, 3, true), (7, 4, true)]);
+    assert_eq!(peers.len(), 3, "they say what is usual in a window");
+    assert!(peers.iter().all(|job| job.class != 7 && job.look == 3 && job.window.is_some()), "{peers:?}");
     let concluded = plan.conclude(survey, in_blocks(&further, &options.config)).unwrap();
     let class = &concluded.classes[7];
     assert_eq!([&class.further_looks, &class.confined_looks].map(Vec::len), [2, 2]);
+    let Statistics { usual_size, usual_confined_size, .. } = concluded.statistics;
+    assert!(usual_confined_size > Some(0.0) && usual_confined_size <= usual_size, "{usual_confined_size:?}");
     assert_eq!(concluded, scan(&classifier, &samples, &options, &()).unwrap());
 }
 

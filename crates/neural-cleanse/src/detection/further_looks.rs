@@ -1,13 +1,13 @@
 use crate::look;
 
-/// Further looks at one suspicious class: the ratio of each inversion under another seed, to what is usual in the first; `None` for one that did not converge.
+/// Further looks at one suspicious class: the ratio of each inversion under another seed, to what is usual; `None` for one that did not converge.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FurtherLooks {
     /// The position of the class.
     pub position: usize,
-    /// Those with the whole image to change.
+    /// Those with the whole image to change, to the [usual size](super::Statistics::usual_size).
     pub whole: Vec<Option<f64>>,
-    /// Those that were confined to a [`Window`](crate::Window).
+    /// Those that were confined to a [`Window`](crate::Window), to the [usual size of confined triggers](super::Statistics::usual_confined_size).
     pub confined: Vec<Option<f64>>,
     /// How foreign to the class the triggers of the first look and of those with the whole image to change are, by what the layers of the model see of them, as a multiple of what
     /// is usual: 1 is as foreign as those of the other classes, and less is natural. `None` where it was not measured.
@@ -17,6 +17,7 @@ pub struct FurtherLooks {
 impl FurtherLooks {
     /// What a class with this `ratio` at first is judged by: the geometric mean of its ratios without and with a window, each kind being the geometric mean of
     /// its looks; divided by the root of the foreignness. A search that did not converge counts as what is usual, 1, and a trigger in a window as no more than that.
+    /// Where the ratio with a window is the larger one, it counts alone: what is smaller without is so because it is spread over the image, as no patch is.
     ///
     /// ```
     /// use neural_cleanse::detection::FurtherLooks;
@@ -24,7 +25,7 @@ impl FurtherLooks {
     /// let looks = |whole, confined| FurtherLooks { position: 0, whole, confined, foreignness: None };
     /// let score = looks(vec![Some(0.4)], vec![Some(0.1), Some(0.1)]).score(0.4);
     /// assert!((score - 0.2).abs() < 1e-9);
-    /// let score = looks(vec![], vec![None, Some(1.5)]).score(0.49);
+    /// let score = looks(vec![], vec![None, Some(0.49)]).score(0.1);
     /// assert!((score - 0.7).abs() < 1e-9);
     /// let natural = FurtherLooks { foreignness: Some(0.25), ..looks(vec![], vec![]) };
     /// assert!((natural.score(0.3) - 0.6).abs() < 1e-9);
@@ -34,7 +35,8 @@ impl FurtherLooks {
         let size = if self.confined.is_empty() {
             whole
         } else {
-            (whole * look::mean_of_at_most_usual(self.confined.iter().copied())).sqrt()
+            let confined = look::mean_of_at_most_usual(self.confined.iter().copied());
+            (whole.max(confined) * confined).sqrt()
         };
         size / self.foreignness.unwrap_or(1.0).sqrt()
     }

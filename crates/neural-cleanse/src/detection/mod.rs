@@ -41,7 +41,8 @@ impl fmt::Display for Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "name", rename_all = "snake_case")]
 pub enum Rule {
-    /// By the share of the [usual size](Statistics::usual_size) that a class's trigger is, and that it is where it is confined to a part of the image.
+    /// By the share of the [usual size](Statistics::usual_size) that a class's trigger is, and by that of the [usual confined one](Statistics::usual_confined_size) where it is confined
+    /// to a part of the image.
     Ratio {
         /// A class with a [score](FurtherLooks::score) below this is flagged.
         backdoored_below: f64,
@@ -61,7 +62,7 @@ impl Rule {
     pub fn ratio(norm: Norm) -> Self {
         match norm {
             Norm::L1 => Rule::Ratio { backdoored_below: 0.34, suspicious_below: 0.5 },
-            Norm::L2 => Rule::Ratio { backdoored_below: 0.37, suspicious_below: 0.8 },
+            Norm::L2 => Rule::Ratio { backdoored_below: 0.4, suspicious_below: 0.85 },
             Norm::Inf => Rule::Ratio { backdoored_below: 1.0 / 3.0, suspicious_below: 0.5 },
         }
     }
@@ -431,7 +432,7 @@ mod tests {
             ([Some(0.2), Some(0.3)], [Some(0.4), Some(0.3)], Verdict::Backdoored),
             ([Some(0.2), Some(0.3)], [None, None], Verdict::Clean),
             ([Some(0.5), Some(0.5)], [Some(0.5), Some(0.4)], Verdict::Clean),
-            ([None, Some(0.4)], [Some(0.25), Some(0.25)], Verdict::Inconclusive),
+            ([None, Some(0.4)], [Some(0.3), Some(0.3)], Verdict::Inconclusive),
         ];
         for (whole, confined, verdict) in cases {
             let looks =

@@ -30,6 +30,8 @@ pub struct Statistics {
     /// What sizes are compared with: the lower quartile of the [sizes](Statistics::with_sizes), a class that did not converge counting as large, or the
     /// median of the norms, where there are no others; `None` if no class converged.
     pub usual_size: Option<f64>,
+    /// What sizes of triggers that are confined to a [`Window`](crate::Window) are compared with ([`Statistics::with_confined_sizes`]), at most the usual size; `None` where that is.
+    pub usual_confined_size: Option<f64>,
     /// How many classes they are statistics of.
     pub classes: usize,
     /// How many of these converged.
@@ -66,6 +68,7 @@ impl Statistics {
             median,
             mad,
             usual_size: median,
+            usual_confined_size: median,
             classes: typical.len(),
             converged: converged.len(),
             standings: norms.iter().map(standing).collect(),
@@ -78,15 +81,33 @@ impl Statistics {
     /// from the median, too.
     pub fn with_sizes(mut self, sizes: &[Option<f64>], typical: &[Option<f64>]) -> Self {
         self.usual_size = lower_quartile(typical);
+        self.usual_confined_size = self.usual_size;
         for (standing, &size) in self.standings.iter_mut().zip(sizes) {
             standing.ratio = ratio(size, self.usual_size);
         }
         self
     }
 
+    /// The same with the median of `sizes`, of confined triggers for classes that are not suspicious, as the usual one of such triggers, where that is less than the usual size:
+    /// a class without a trigger, or with a larger one, counts as that. Without sizes it is the usual size.
+    ///
+    /// Images differ in what a window does to natural triggers: with greyscale ones these grow or vanish, with colour photographs they shrink, though less than patches do.
+    pub fn with_confined_sizes(mut self, sizes: &[Option<f64>]) -> Self {
+        self.usual_confined_size = self.usual_size.map(|usual| {
+            let at_most_usual = |size: &Option<f64>| size.map_or(usual, |size| size.min(usual));
+            median(&sizes.iter().map(at_most_usual).collect::<Vec<_>>()).unwrap_or(usual)
+        });
+        self
+    }
+
     /// The ratio of a further trigger of this size.
     pub(crate) fn ratio_of(&self, size: f64) -> Option<f64> {
         ratio(Some(size), self.usual_size)
+    }
+
+    /// Likewise of one that is confined.
+    pub(crate) fn confined_ratio_of(&self, size: f64) -> Option<f64> {
+        ratio(Some(size), self.usual_confined_size)
     }
 
     /// The class with the smallest ratio, of those that converged.
@@ -146,6 +167,20 @@ mod tests {
         assert_eq!(ratios, [Some(0.25), Some(1.0), None, Some(1.5), Some(5.0)]);
         assert_eq!(statistics.standings[0].share, Some(0.5));
         assert_eq!(statistics.ratio_of(4.0), Some(0.5));
+    }
+
+    #[test]
+    fn confined_triggers_are_compared_with_confined_ones_where_those_are_smaller() {
+        let usual = |sizes: &[Option<f64>]| {
+            let all = [Some(20.0); 5];
+            Statistics::of(&all).with_sizes(&all, &all).with_confined_sizes(sizes).usual_confined_size
+        };
+        assert_eq!(usual(&[Some(8.0), Some(12.0), Some(9.0), None]), Some(10.5));
+        assert_eq!(usual(&[Some(8.0), None, Some(70.0), None]), Some(20.0), "none, or larger, is as usual");
+        assert_eq!(usual(&[]), Some(20.0));
+        let statistics = Statistics::of(&[Some(20.0); 5]).with_confined_sizes(&[Some(10.0)]);
+        assert_eq!((statistics.ratio_of(5.0), statistics.confined_ratio_of(5.0)), (Some(0.25), Some(0.5)));
+        assert_eq!(Statistics::of(&[None; 3]).with_confined_sizes(&[Some(1.0)]).usual_confined_size, None);
     }
 
     #[test]

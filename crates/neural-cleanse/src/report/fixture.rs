@@ -37,6 +37,7 @@ pub fn backdoored(classes: usize, target: usize, name: &str) -> ScanReport {
         "median": 50.0,
         "mad": 4.0,
         "usual_size": 50.0,
+        "usual_confined_size": 40.0,
         "clean_accuracy": 0.9,
         "classes": (0..classes).map(class).collect::<Vec<_>>(),
         "pairs": null,

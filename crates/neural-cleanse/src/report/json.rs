@@ -62,6 +62,10 @@ pub struct ScanReport {
     /// class that was dropped the size is estimated.
     #[serde(default)]
     pub usual_size: Option<f64>,
+    /// What the sizes of triggers that are confined to a window are compared with: the median of those of up to three classes that are not suspicious, and at most
+    /// `usual_size`.
+    #[serde(default)]
+    pub usual_confined_size: Option<f64>,
     /// The share of the clean samples that are classified as labelled; null without labels.
     pub clean_accuracy: Option<f64>,
     /// One entry for each class whose trigger was searched for, in ascending order; none in the modes `pairs` and `margin`.
@@ -113,9 +117,9 @@ pub struct ClassReport {
     pub size: Option<f64>,
     /// Size / `usual_size` (with norm `inf`, max|mask| / its median); null where the class was dropped or did not converge.
     pub ratio: Option<f64>,
-    /// What the ratio rule judges by: √(whole · confined), the geometric means of the ratios that the looks at the whole image came to and of those that were
-    /// confined to a part of it (where no trigger counts as 1), divided by the root of `foreignness`, where there is one; the ratio, where there were no further looks. Null where
-    /// that is.
+    /// What the ratio rule judges by: √(whole · confined), the geometric means of the ratios that the looks at the whole image came to and of those, to
+    /// `usual_confined_size`, that were confined to a part of it (where no trigger counts as 1), but the latter alone where it is larger; divided by the root of
+    /// `foreignness`, where there is one; the ratio, where there were no further looks. Null where that is.
     #[serde(default)]
     pub score: Option<f64>,
     /// |norm − median| / (1.4826·MAD); null where the class was dropped or did not converge, or the MAD is 0.
@@ -287,6 +291,7 @@ impl ScanReport {
             median: scan.statistics.median,
             mad: scan.statistics.mad,
             usual_size: scan.statistics.usual_size,
+            usual_confined_size: scan.statistics.usual_confined_size,
             clean_accuracy: scan.clean_accuracy,
             classes: classes(scan, classifier),
             pairs: scan.pairs.as_ref().map(|scan| scan.pairs.iter().map(PairReport::new).collect()),

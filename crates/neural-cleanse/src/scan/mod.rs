@@ -296,16 +296,21 @@ impl<'a> Plan<'a> {
 
         let (statistics, rule) = (survey.statistics(norm), options.rule());
         let suspects = survey.suspicious(&statistics, rule);
+        let (further, peers) = further.split_at(suspects.len() * all_further_looks(norm));
+        let sizes_of_peers: Vec<Option<f64>> = peers.iter().map(|inversion| size(norm, inversion)).collect();
+        let statistics = statistics.with_confined_sizes(&sizes_of_peers);
         let ratio = |inversion: &Inversion| statistics.ratio_of(size(norm, inversion)?);
-        let foreignness = self.foreignness(&survey, &suspects, &further)?;
-        let mut looks = looks_at(&suspects, &further, norm, ratio);
+        let confined_ratio = |inversion: &Inversion| statistics.confined_ratio_of(size(norm, inversion)?);
+        let foreignness = self.foreignness(&survey, &suspects, further)?;
+        let mut looks = looks_at(&suspects, further, norm, ratio, confined_ratio);
         looks.iter_mut().for_each(|look| look.foreignness = foreignness[look.position]);
-        let norms = looks_at(&suspects, &further, norm, |inversion| statistic(norm, inversion));
+        let norm_of_look = |inversion: &Inversion| statistic(norm, inversion);
+        let norms = looks_at(&suspects, further, norm, norm_of_look, norm_of_look);
 
         let classes: Vec<usize> = (0..survey.finished.len()).map(|i| survey.class(i)).collect();
         let names: Vec<String> = classes.iter().map(|&class| class_label(classifier, class)).collect();
         let detection = if survey.is_of_few() {
-            few_classes::judge(&self.shares_of_image(&survey, &suspects, &further), &names)
+            few_classes::judge(&self.shares_of_image(&survey, &suspects, further), &names)
         } else {
             detection::judge(&statistics, &names, rule, &looks)
         };
@@ -395,7 +400,7 @@ impl<'a> Plan<'a> {
         let [_, height, width] = self.classifier.image_shape();
         let share = |inversion: &Inversion| Some(inversion.extent?.pixels() / (height * width) as f64);
         let first = survey.finished.iter().map(|class| share(&class.inversion));
-        first.zip(looks_at(suspects, further, self.options.config.norm, share)).collect()
+        first.zip(looks_at(suspects, further, self.options.config.norm, share, share)).collect()
     }
 
     fn check_complete(&self, survey: &Survey, further: &[Inversion]) -> Result<()> {

@@ -12,6 +12,9 @@ pub(crate) const FURTHER_LOOKS: usize = 2;
 /// The part of each side of the image that this window has.
 const WINDOW: usize = 3;
 
+/// How many classes that are not suspicious say what is usual in a window.
+const PEERS: usize = 3;
+
 /// How many these are in all. The maximum norm, which makes triggers faint rather than small, is judged without the confined ones.
 pub(crate) fn all_further_looks(norm: Norm) -> usize {
     if norm == Norm::Inf { FURTHER_LOOKS } else { 2 * FURTHER_LOOKS }
@@ -32,6 +35,11 @@ impl Job {
     /// The first look at a class.
     pub fn first(class: usize) -> Self {
         Job { class, look: 0, window: None }
+    }
+
+    /// The first further look at a class that is confined to `window`.
+    fn confined(class: usize, window: Window) -> Job {
+        Job { class, look: FURTHER_LOOKS as u64 + 1, window: Some(window) }
     }
 
     /// The further looks at a class: at the whole image, and confined to `window`.
@@ -99,14 +107,19 @@ impl Survey {
         Survey { finished, dropped, typical: Some(typical) }
     }
 
-    /// The further looks that the suspicious classes are given under `options`: at the whole image, and confined to where their triggers are most opaque.
+    /// The further looks that the suspicious classes are given under `options`: at the whole image, and confined to where their triggers are most opaque. After them, under
+    /// norm 2, for which it was validated, one that is confined at each of the classes that these are compared with.
     pub fn further_jobs(&self, options: &ScanOptions) -> Vec<Job> {
         let norm = options.config.norm;
-        let looks = |i: usize| {
+        let statistics = self.statistics(norm);
+        let suspects = self.suspicious(&statistics, options.rule());
+        let peers = self.peers(&statistics, &suspects, norm);
+        let class = |i: usize| {
             let Inversion { target_class: class, ref trigger, .. } = self.finished[i].inversion;
-            Job::further(class, Window::densest(trigger, WINDOW), norm)
+            (class, Window::densest(trigger, WINDOW))
         };
-        self.suspicious(&self.statistics(norm), options.rule()).into_iter().flat_map(looks).collect()
+        let looks = suspects.into_iter().map(class).flat_map(|(class, window)| Job::further(class, window, norm));
+        looks.chain(peers.into_iter().map(class).map(|(class, window)| Job::confined(class, window))).collect()
     }
 
     /// Whether there are so few classes that a rule of their own judges them.
@@ -117,6 +130,18 @@ impl Survey {
     /// The positions of the classes that call for further looks.
     pub(super) fn suspicious(&self, statistics: &Statistics, rule: Rule) -> Vec<usize> {
         if self.is_of_few() { (0..self.finished.len()).collect() } else { detection::suspicious(statistics, rule) }
+    }
+
+    /// The positions of the classes whose confined triggers say what is usual: those of the sizes nearest to the usual one that are not among the `suspects`.
+    fn peers(&self, statistics: &Statistics, suspects: &[usize], norm: Norm) -> Vec<usize> {
+        if suspects.is_empty() || self.is_of_few() || norm != Norm::L2 {
+            return Vec::new();
+        }
+        let distance = |i: usize| Some((statistics.standings[i].ratio.filter(|&ratio| ratio > 0.0)?.ln().abs(), i));
+        let others = (0..self.finished.len()).filter(|i| !suspects.contains(i));
+        let mut distances: Vec<(f64, usize)> = others.filter_map(distance).collect();
+        distances.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        distances.into_iter().take(PEERS).map(|(_, i)| i).collect()
     }
 
     pub(super) fn class(&self, position: usize) -> usize {
@@ -146,17 +171,22 @@ impl Survey {
     }
 }
 
-/// The `figure` of each of the `further` inversions, which are those of the `suspects` in their order.
+/// The figures of the `further` inversions, which are those of the `suspects` in their order: `whole` of each with the whole image to change, and `confined` of each other.
 pub(super) fn looks_at(
     suspects: &[usize],
     further: &[Inversion],
     norm: Norm,
-    figure: impl Fn(&Inversion) -> Option<f64>,
+    whole: impl Fn(&Inversion) -> Option<f64>,
+    confined: impl Fn(&Inversion) -> Option<f64>,
 ) -> Vec<FurtherLooks> {
-    let figures = |inversions: &[Inversion]| inversions.iter().map(&figure).collect();
     let looks = |(&position, inversions): (&usize, &[Inversion])| {
-        let (whole, confined) = inversions.split_at(FURTHER_LOOKS);
-        FurtherLooks { position, whole: figures(whole), confined: figures(confined), foreignness: None }
+        let (free, windowed) = inversions.split_at(FURTHER_LOOKS);
+        FurtherLooks {
+            position,
+            whole: free.iter().map(&whole).collect(),
+            confined: windowed.iter().map(&confined).collect(),
+            foreignness: None,
+        }
     };
     suspects.iter().zip(further.chunks(all_further_looks(norm))).map(looks).collect()
 }
