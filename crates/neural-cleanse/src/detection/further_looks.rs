@@ -14,10 +14,15 @@ pub struct FurtherLooks {
     pub foreignness: Option<f64>,
 }
 
+/// How many times as large a trigger may count for being larger in a window. Faint pictures that are blended in are spread over the image and no patches, but so small that
+/// even this leaves little of them.
+const SPREAD: f64 = 2.0;
+
 impl FurtherLooks {
     /// What a class with this `ratio` at first is judged by: the geometric mean of its ratios without and with a window, each kind being the geometric mean of
     /// its looks; divided by the root of the foreignness. A search that did not converge counts as what is usual, 1, and a trigger in a window as no more than that.
-    /// Where the ratio with a window is the larger one, it counts alone: what is smaller without is so because it is spread over the image, as no patch is.
+    /// Where the ratio with a window is the larger one, it counts for the other, too, as far as twice that: what is smaller without a window is so because it is spread
+    /// over the image, as no patch is.
     ///
     /// ```
     /// use neural_cleanse::detection::FurtherLooks;
@@ -25,8 +30,10 @@ impl FurtherLooks {
     /// let looks = |whole, confined| FurtherLooks { position: 0, whole, confined, foreignness: None };
     /// let score = looks(vec![Some(0.4)], vec![Some(0.1), Some(0.1)]).score(0.4);
     /// assert!((score - 0.2).abs() < 1e-9);
-    /// let score = looks(vec![], vec![None, Some(0.49)]).score(0.1);
+    /// let score = looks(vec![], vec![None, Some(0.49)]).score(0.5);
     /// assert!((score - 0.7).abs() < 1e-9);
+    /// let faint = looks(vec![], vec![None, None]).score(0.08);
+    /// assert!((faint - 0.4).abs() < 1e-9);
     /// let natural = FurtherLooks { foreignness: Some(0.25), ..looks(vec![], vec![]) };
     /// assert!((natural.score(0.3) - 0.6).abs() < 1e-9);
     /// ```
@@ -36,7 +43,7 @@ impl FurtherLooks {
             whole
         } else {
             let confined = look::mean_of_at_most_usual(self.confined.iter().copied());
-            (whole.max(confined) * confined).sqrt()
+            (whole.max(confined.min(SPREAD * whole)) * confined).sqrt()
         };
         size / self.foreignness.unwrap_or(1.0).sqrt()
     }

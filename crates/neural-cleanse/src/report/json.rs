@@ -118,8 +118,8 @@ pub struct ClassReport {
     /// Size / `usual_size` (with norm `inf`, max|mask| / its median); null where the class was dropped or did not converge.
     pub ratio: Option<f64>,
     /// What the ratio rule judges by: √(whole · confined), the geometric means of the ratios that the looks at the whole image came to and of those, to
-    /// `usual_confined_size`, that were confined to a part of it (where no trigger counts as 1), but the latter alone where it is larger; divided by the root of
-    /// `foreignness`, where there is one; the ratio, where there were no further looks. Null where that is.
+    /// `usual_confined_size`, that were confined to a part of it (where no trigger counts as 1), but where the latter is larger, the former counts as that,
+    /// and at most as twice what it is; divided by the root of `foreignness`, where there is one; the ratio, where there were no further looks. Null where that is.
     #[serde(default)]
     pub score: Option<f64>,
     /// |norm − median| / (1.4826·MAD); null where the class was dropped or did not converge, or the MAD is 0.
