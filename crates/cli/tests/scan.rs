@@ -65,7 +65,8 @@ fn a_backdoored_model_is_found_with_its_target_and_trigger() {
     // Three classes that are not suspicious are looked at once more, for what is usual in a window.
     let again = classes.iter().flat_map(looks).sum::<usize>() + 3;
     assert_eq!((report["gradient_samples"].as_u64(), classes.len()), (Some(spent + 60 * 16 * again as u64), 10));
-    assert!(report["usual_confined_size"].as_f64().unwrap() <= report["usual_size"].as_f64().unwrap());
+    let usual = |size: &str| report[size].as_f64().unwrap();
+    assert!(usual("usual_confined_size") < usual("usual_size"), "they are smaller there");
     assert!(spent <= 10 * 60 * 16, "{spent}");
     assert_eq!(report["model"]["input"], serde_json::json!([1, 28, 28]));
     assert_eq!(report["model"]["sha256"].as_str().unwrap().len(), 64);

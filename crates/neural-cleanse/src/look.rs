@@ -34,8 +34,8 @@ pub struct Look {
     pub figure: Option<f64>,
     /// The same under further seeds; null for a search that did not converge.
     pub further: Vec<Option<f64>>,
-    /// The same of searches that were confined to a third of each side of the image, for `norm` as a share of what is usual of such; for `pair` and `column` to a fifth, and the size alone, as a share of what is expected; for
-    /// `column` from each source by itself.
+    /// The same of searches that were confined to a third of each side of the image, for `norm` as a ratio to the usual size of such triggers; for `pair` and `column` to a
+    /// fifth, and the size alone, as a share of what is expected; for `column` from each source by itself.
     #[serde(default)]
     pub confined: Vec<Option<f64>>,
     /// What this speaks for by itself.

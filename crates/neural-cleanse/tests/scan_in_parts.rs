@@ -57,13 +57,25 @@ fn blocks_of_classes_on_several_machines_come_to_the_scan_of_one() {
     let (looks, peers) = further.split_at(4);
     let looks: Vec<_> = looks.iter().map(|job| (job.class, job.look, job.window.is_some())).collect();
     assert_eq!(looks, [(7, 1, false), (7, 2, false), (7, 3, true), (7, 4, true)]);
-    assert_eq!(peers.len(), 3, "they say what is usual in a window");
-    assert!(peers.iter().all(|job| job.class != 7 && job.look == 3 && job.window.is_some()), "{peers:?}");
-    let concluded = plan.conclude(survey, in_blocks(&further, &options.config)).unwrap();
+    assert!(peers.iter().all(|job| job.look == 3 && job.window.is_some()), "{peers:?}");
+    let inversions = in_blocks(&further, &options.config);
+    let concluded = plan.conclude(survey, inversions.clone()).unwrap();
     let class = &concluded.classes[7];
     assert_eq!([&class.further_looks, &class.confined_looks].map(Vec::len), [2, 2]);
+
+    // The three other classes whose sizes are nearest to the usual one say what is usual in a window.
+    let distance = |class: &usize| concluded.classes[*class].ratio.map_or(f64::INFINITY, |ratio| ratio.ln().abs());
+    let mut others: Vec<usize> = (0..10).filter(|&class| class != 7).collect();
+    others.sort_by(|a, b| distance(a).total_cmp(&distance(b)));
+    assert_eq!(peers.iter().map(|job| job.class).collect::<Vec<_>>(), others[..3]);
     let Statistics { usual_size, usual_confined_size, .. } = concluded.statistics;
-    assert!(usual_confined_size > Some(0.0) && usual_confined_size <= usual_size, "{usual_confined_size:?}");
+    let (looks, peers) = inversions.split_at(4);
+    let mut sizes: Vec<f64> = peers.iter().map(|peer| peer.size().unwrap_or(f64::INFINITY)).collect();
+    sizes.sort_by(f64::total_cmp);
+    assert_eq!(usual_confined_size, usual_size.map(|usual| sizes[1].min(usual)));
+    let confined = looks[2..].iter().map(|look| look.size().zip(usual_confined_size).map(|(size, usual)| size / usual));
+    assert_eq!(concluded.detection.looks[0].confined, confined.collect::<Vec<_>>());
+
     assert_eq!(concluded, scan(&classifier, &samples, &options, &()).unwrap());
 }
 

@@ -14,15 +14,15 @@ pub struct FurtherLooks {
     pub foreignness: Option<f64>,
 }
 
-/// How many times as large a trigger may count for being larger in a window. Faint pictures that are blended in are spread over the image and no patches, but so small that
+/// How many times its size a trigger may count for being larger in a window. Faint pictures that are blended in are spread over the image and no patches, but so small that
 /// even this leaves little of them.
 const SPREAD: f64 = 2.0;
 
 impl FurtherLooks {
     /// What a class with this `ratio` at first is judged by: the geometric mean of its ratios without and with a window, each kind being the geometric mean of
     /// its looks; divided by the root of the foreignness. A search that did not converge counts as what is usual, 1, and a trigger in a window as no more than that.
-    /// Where the ratio with a window is the larger one, it counts for the other, too, as far as twice that: what is smaller without a window is so because it is spread
-    /// over the image, as no patch is.
+    /// Where the ratio with a window is the larger one, it stands for the other, too, but for no more than twice that: what is smaller without a window is
+    /// spread over the image, as no patch is.
     ///
     /// ```
     /// use neural_cleanse::detection::FurtherLooks;

@@ -63,7 +63,7 @@ pub struct ScanReport {
     #[serde(default)]
     pub usual_size: Option<f64>,
     /// What the sizes of triggers that are confined to a window are compared with: the median of those of up to three classes that are not suspicious, and at most
-    /// `usual_size`.
+    /// `usual_size`, which it is where none was searched for.
     #[serde(default)]
     pub usual_confined_size: Option<f64>,
     /// The share of the clean samples that are classified as labelled; null without labels.

@@ -12,13 +12,13 @@ pub(crate) const FURTHER_LOOKS: usize = 2;
 /// The part of each side of the image that this window has.
 const WINDOW: usize = 3;
 
-/// How many classes that are not suspicious say what is usual in a window.
-const PEERS: usize = 3;
-
-/// How many these are in all. The maximum norm, which makes triggers faint rather than small, is judged without the confined ones.
+/// How many further looks these are in all. The maximum norm, which makes triggers faint rather than small, is judged without the confined ones.
 pub(crate) fn all_further_looks(norm: Norm) -> usize {
     if norm == Norm::Inf { FURTHER_LOOKS } else { 2 * FURTHER_LOOKS }
 }
+
+/// How many classes that are not suspicious say what is usual in a window.
+const PEERS: usize = 3;
 
 /// One inversion that a scan asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,11 +35,6 @@ impl Job {
     /// The first look at a class.
     pub fn first(class: usize) -> Self {
         Job { class, look: 0, window: None }
-    }
-
-    /// The first further look at a class that is confined to `window`.
-    fn confined(class: usize, window: Window) -> Job {
-        Job { class, look: FURTHER_LOOKS as u64 + 1, window: Some(window) }
     }
 
     /// The further looks at a class: at the whole image, and confined to `window`.
@@ -114,12 +109,12 @@ impl Survey {
         let statistics = self.statistics(norm);
         let suspects = self.suspicious(&statistics, options.rule());
         let peers = self.peers(&statistics, &suspects, norm);
-        let class = |i: usize| {
+        let looks = |i: usize| {
             let Inversion { target_class: class, ref trigger, .. } = self.finished[i].inversion;
-            (class, Window::densest(trigger, WINDOW))
+            Job::further(class, Window::densest(trigger, WINDOW), norm)
         };
-        let looks = suspects.into_iter().map(class).flat_map(|(class, window)| Job::further(class, window, norm));
-        looks.chain(peers.into_iter().map(class).map(|(class, window)| Job::confined(class, window))).collect()
+        let confined_look = |i| looks(i).find(|job| job.window.is_some());
+        suspects.into_iter().flat_map(looks).chain(peers.into_iter().filter_map(confined_look)).collect()
     }
 
     /// Whether there are so few classes that a rule of their own judges them.
