@@ -74,15 +74,19 @@ def invert(
     request: dict[str, Any],
     jobs: list[Job],
 ) -> list[Inverted]: ...
-def further_looks(
-    classifier: Classifier, first: list[Inverted], *, request: dict[str, Any]
+def next_jobs(
+    classifier: Classifier,
+    x: NDArray[Any],
+    y: NDArray[np.int64] | None,
+    done: list[tuple[Job, Inverted]],
+    *,
+    request: dict[str, Any],
 ) -> list[Job]: ...
 def conclude(
     classifier: Classifier,
     x: NDArray[Any],
     y: NDArray[np.int64] | None,
-    first: list[Inverted],
-    further: list[Inverted],
+    done: list[tuple[Job, Inverted]],
     *,
     request: dict[str, Any],
     name: str,

@@ -89,7 +89,16 @@ mod tests {
     fn judged(shares: &[Shares]) -> Detection {
         let names: Vec<String> = (0..shares.len()).map(|i| i.to_string()).collect();
         let further = |(position, (first, whole, confined)): (usize, &Shares)| {
-            (*first, FurtherLooks { position, whole: whole.to_vec(), confined: confined.to_vec(), foreignness: None })
+            (
+                *first,
+                FurtherLooks {
+                    position,
+                    whole: whole.to_vec(),
+                    confined: confined.to_vec(),
+                    foreignness: None,
+                    closely: false,
+                },
+            )
         };
         judge(&shares.iter().enumerate().map(further).collect::<Vec<_>>(), &names)
     }

@@ -4,6 +4,7 @@
 //! (What a trigger changes and what tells two classes apart were first compared by Liu et al., "Complex Backdoor Detection by Symmetric Feature
 //! Differencing", CVPR 2022.)
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use ndarray::{Array1, Array2, ArrayView1, Axis, s};
@@ -13,6 +14,7 @@ use crate::classifier::{BATCH, Classifier, Predictor, classes_of};
 use crate::clean_set::{CleanSet, evenly};
 use crate::detection::median;
 use crate::error::Result;
+use crate::inversion::Inversion;
 use crate::look;
 use crate::trigger::Trigger;
 
@@ -31,8 +33,47 @@ const FEWEST_IMAGES: usize = 3;
 /// By how much the distance in one layer can differ from the usual, as a factor.
 const MOST_IN_A_LAYER: f64 = 20.0;
 
+/// What the layers of a model see of triggers, each of which is measured once.
+pub(crate) struct Distances<'a> {
+    classifier: &'a Classifier,
+    images: &'a CleanSet,
+    /// `None` before the first trigger, and again when they are not needed for now.
+    layers: Option<Option<Layers>>,
+    /// By class and look.
+    known: HashMap<(usize, u64), Option<Vec<f64>>>,
+}
+
+impl<'a> Distances<'a> {
+    pub fn new(classifier: &'a Classifier, images: &'a CleanSet) -> Self {
+        Distances { classifier, images, layers: None, known: HashMap::new() }
+    }
+
+    /// How far the trigger that a look at its class found is from what is natural ([`Layers::distances`]); `None` where it cannot be told.
+    ///
+    /// # Errors
+    /// If the engine fails.
+    pub fn of(&mut self, look: u64, inversion: &Inversion) -> Result<Option<Vec<f64>>> {
+        let Inversion { target_class, ref trigger, converged, .. } = *inversion;
+        if let Some(known) = self.known.get(&(target_class, look)) {
+            return Ok(known.clone());
+        }
+        if self.layers.is_none() {
+            self.layers = Some(Layers::new(self.classifier, self.images)?);
+        }
+        let layers = self.layers.as_mut().and_then(Option::as_mut).filter(|_| converged);
+        let measured = layers.map(|layers| layers.distances(trigger, target_class)).transpose()?.flatten();
+        self.known.insert((target_class, look), measured.clone());
+        Ok(measured)
+    }
+
+    /// Frees the memory that takes while other things are done.
+    pub fn rest(&mut self) {
+        self.layers = None;
+    }
+}
+
 /// What the second half of the layers of a model see of clean images.
-pub(crate) struct Layers {
+struct Layers {
     images: CleanSet,
     predictor: Predictor,
     /// Where the features of each layer are in a row, and after them the logits.

@@ -113,7 +113,11 @@ pub(crate) fn geometric_mean(figures: impl Iterator<Item = f64>) -> f64 {
 /// Figures of further looks, as they stand in a sentence.
 pub(crate) fn listed(figures: &[Option<f64>]) -> String {
     let figure = |figure: &Option<f64>| figure.map_or("no trigger".to_owned(), |figure| format!("{figure:.2}"));
-    figures.iter().map(figure).collect::<Vec<_>>().join(" and ")
+    let words: Vec<String> = figures.iter().map(figure).collect();
+    match words.split_last() {
+        Some((last, before)) if !before.is_empty() => format!("{} and {last}", before.join(", ")),
+        _ => words.concat(),
+    }
 }
 
 #[cfg(test)]

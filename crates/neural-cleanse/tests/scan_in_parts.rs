@@ -1,13 +1,17 @@
 //! A scan that is spread over several machines comes to what one machine comes to.
 
+use std::collections::BTreeMap;
+use std::iter::zip;
 use std::path::PathBuf;
+use std::sync::Mutex;
 
 use neural_cleanse::data::{self, Samples, Wanted};
 use neural_cleanse::detection::Statistics;
 use neural_cleanse::engine::{EngineChoice, select};
 use neural_cleanse::scan::{Job, Plan, Survey, invert_jobs};
 use neural_cleanse::{
-    Classifier, ClassifierOptions, Config, Inversion, Model, Norm, Preprocessing, Rule, ScanOptions, scan,
+    Classifier, ClassifierOptions, Config, Inversion, Model, Norm, Preprocessing, Rule, Scan, ScanOptions, Verdict,
+    scan,
 };
 
 fn fixtures() -> PathBuf {
@@ -26,40 +30,62 @@ fn classifier() -> Classifier {
     Classifier::new(model, options, select(EngineChoice::Auto, None).unwrap().engine, 1).unwrap()
 }
 
-/// Under bounds between which the backdoor's class lies, so that it is looked at again.
-fn options() -> ScanOptions {
-    let rule = Some(Rule::Ratio { backdoored_below: 0.1, suspicious_below: 0.5 });
+/// Under bounds with which the backdoor's class, and no other, is looked at again.
+fn options(bound: f64) -> ScanOptions {
+    let rule = Some(Rule::Ratio { backdoored_below: bound, suspicious_below: 0.5 });
     ScanOptions { rule, exhaustive: true, ..ScanOptions::new(Config::fast(Norm::L2, 28, 28)) }
 }
 
-/// The inversions of `jobs` in blocks, each by a machine of its own that begins with the last of them.
-fn in_blocks(jobs: &[Job], config: &Config) -> Vec<Inversion> {
-    let block = |jobs: &[Job]| {
-        let backwards: Vec<Job> = jobs.iter().rev().copied().collect();
-        let mut inversions = invert_jobs(&classifier(), &samples(), config, &backwards, &()).unwrap();
-        inversions.reverse();
-        inversions
-    };
-    jobs.chunks(3).flat_map(block).collect()
+/// What came of jobs so far. All tests have the same, but for those that further bounds call for.
+static DONE: Mutex<BTreeMap<(usize, u64), (Job, Inversion)>> = Mutex::new(BTreeMap::new());
+
+/// What comes of `jobs`, in blocks, each by a machine of its own that begins with the last of them.
+fn in_blocks(jobs: &[Job]) -> Vec<(Job, Inversion)> {
+    let mut known = DONE.lock().unwrap();
+    let is_done = |job: &Job| known.get(&(job.class, job.look)).is_some_and(|(done, _)| done == job);
+    let left: Vec<Job> = jobs.iter().rev().filter(|job| !is_done(job)).copied().collect();
+    for block in left.chunks(3) {
+        let inversions = invert_jobs(&classifier(), &samples(), &options(0.3).config, block, &()).unwrap();
+        known.extend(zip(block, inversions).map(|(job, inversion)| ((job.class, job.look), (*job, inversion))));
+    }
+    jobs.iter().map(|job| known[&(job.class, job.look)].clone()).collect()
+}
+
+/// What comes of all jobs of a scan, in the order in which it asks for them, and the verdict.
+fn concluded(options: &ScanOptions) -> (Vec<Vec<(Job, Inversion)>>, Scan) {
+    let (classifier, samples) = (classifier(), samples());
+    let plan = Plan::new(&classifier, &samples, options).unwrap();
+    let (mut rounds, mut jobs, mut survey) = (Vec::new(), plan.first_jobs(), Survey::default());
+    while !jobs.is_empty() {
+        let done = in_blocks(&jobs);
+        survey.add(done.iter().rev().cloned());
+        rounds.push(done);
+        jobs = plan.next_jobs(&survey).unwrap();
+    }
+    (rounds, plan.conclude(survey).unwrap())
+}
+
+fn looks(jobs: &[(Job, Inversion)]) -> Vec<(usize, u64, bool)> {
+    jobs.iter().map(|(job, _)| (job.class, job.look, job.window.is_some())).collect()
+}
+
+fn sizes(looks: &[(Job, Inversion)]) -> Vec<f64> {
+    looks.iter().map(|(_, inversion)| inversion.size().unwrap_or(f64::INFINITY)).collect()
+}
+
+fn assert_close(a: f64, b: f64) {
+    assert!((a - b).abs() < 1e-9 * a.abs(), "{a} is not {b}");
 }
 
 #[test]
 fn blocks_of_classes_on_several_machines_come_to_the_scan_of_one() {
-    let (classifier, samples, options) = (classifier(), samples(), options());
-    let plan = Plan::new(&classifier, &samples, &options).unwrap();
-    let jobs = plan.first_jobs();
-    assert_eq!(
-        jobs.iter().map(|job| (job.class, job.look)).collect::<Vec<_>>(),
-        (0..10).map(|c| (c, 0)).collect::<Vec<_>>()
-    );
-    let survey = Survey::of_all(in_blocks(&jobs, &options.config));
-    let further = survey.further_jobs(&options);
-    let (looks, peers) = further.split_at(4);
-    let looks: Vec<_> = looks.iter().map(|job| (job.class, job.look, job.window.is_some())).collect();
-    assert_eq!(looks, [(7, 1, false), (7, 2, false), (7, 3, true), (7, 4, true)]);
-    assert!(peers.iter().all(|job| job.look == 3 && job.window.is_some()), "{peers:?}");
-    let inversions = in_blocks(&further, &options.config);
-    let concluded = plan.conclude(survey, inversions.clone()).unwrap();
+    let options = options(0.3);
+    let (rounds, concluded) = concluded(&options);
+    let [first, further] = &rounds[..] else { panic!("not one round of further looks: {}", rounds.len()) };
+    assert_eq!(looks(first), (0..10).map(|class| (class, 0, false)).collect::<Vec<_>>());
+    let (of_class, peers) = further.split_at(4);
+    assert_eq!(looks(of_class), [(7, 1, false), (7, 2, false), (7, 3, true), (7, 4, true)]);
+    assert!(peers.iter().all(|(job, _)| job.look == 3 && job.window.is_some()), "{:?}", looks(peers));
     let class = &concluded.classes[7];
     assert_eq!([&class.further_looks, &class.confined_looks].map(Vec::len), [2, 2]);
 
@@ -67,15 +93,59 @@ fn blocks_of_classes_on_several_machines_come_to_the_scan_of_one() {
     let distance = |class: &usize| concluded.classes[*class].ratio.map_or(f64::INFINITY, |ratio| ratio.ln().abs());
     let mut others: Vec<usize> = (0..10).filter(|&class| class != 7).collect();
     others.sort_by(|a, b| distance(a).total_cmp(&distance(b)));
-    assert_eq!(peers.iter().map(|job| job.class).collect::<Vec<_>>(), others[..3]);
-    let Statistics { usual_size, usual_confined_size, .. } = concluded.statistics;
-    let (looks, peers) = inversions.split_at(4);
-    let mut sizes: Vec<f64> = peers.iter().map(|peer| peer.size().unwrap_or(f64::INFINITY)).collect();
-    sizes.sort_by(f64::total_cmp);
-    assert_eq!(usual_confined_size, usual_size.map(|usual| sizes[1].min(usual)));
-    let confined = looks[2..].iter().map(|look| look.size().zip(usual_confined_size).map(|(size, usual)| size / usual));
-    assert_eq!(concluded.detection.looks[0].confined, confined.collect::<Vec<_>>());
+    assert_eq!(peers.iter().map(|(job, _)| job.class).collect::<Vec<_>>(), others[..3]);
+    let Statistics { usual_size: Some(usual), usual_confined_size: Some(confined), .. } = concluded.statistics else {
+        panic!("nothing is usual");
+    };
+    let mut of_peers = sizes(peers);
+    of_peers.sort_by(f64::total_cmp);
+    assert_close(confined, of_peers[1].min(usual));
+    for (ratio, size) in zip(&concluded.detection.looks[0].confined, sizes(&of_class[2..])) {
+        assert_close(ratio.unwrap(), size / confined);
+    }
 
+    let (classifier, samples) = (classifier(), samples());
+    assert_eq!(concluded, scan(&classifier, &samples, &options, &()).unwrap());
+}
+
+#[test]
+fn a_class_whose_score_is_close_to_the_bound_is_looked_at_as_often_again() {
+    let score = concluded(&options(0.3)).1.classes[7].score.unwrap();
+    let options = options(score);
+    let (rounds, concluded) = concluded(&options);
+    let further = &rounds[1..];
+    assert_eq!(further.len(), 2);
+    let (of_class, of_peers): (Vec<_>, Vec<_>) = further.iter().map(|round| round.split_at(4)).unzip();
+    for (look, round) in zip((1..).step_by(4), &of_class) {
+        assert_eq!(looks(round), [(7, look, false), (7, look + 1, false), (7, look + 2, true), (7, look + 3, true)]);
+    }
+    let classes =
+        |peers: &&[(Job, Inversion)]| peers.iter().map(|(job, _)| (job.class, job.window)).collect::<Vec<_>>();
+    for (look, peers) in zip((3..).step_by(4), &of_peers) {
+        assert_eq!(classes(peers), classes(&of_peers[0]), "what is usual is looked at again, too");
+        assert!(peers.iter().all(|(job, _)| job.look == look && job.window.is_some()));
+    }
+
+    let Statistics { usual_size: Some(usual), usual_confined_size: Some(confined), .. } = concluded.statistics else {
+        panic!("nothing is usual");
+    };
+    let mean = |peer: usize| {
+        let product: f64 = of_peers.iter().map(|looks| sizes(looks)[peer].min(usual)).product();
+        product.powf(1.0 / of_peers.len() as f64)
+    };
+    let mut means = [0, 1, 2].map(mean);
+    means.sort_by(f64::total_cmp);
+    assert_close(confined, means[1]);
+    let look = &concluded.detection.looks[0];
+    assert_eq!([look.further.len(), look.confined.len()], [2 * further.len(); 2]);
+    for (i, (whole, in_window)) in zip(&look.further, &look.confined).enumerate() {
+        let sizes = sizes(of_class[i / 2]);
+        assert_close(whole.unwrap(), sizes[i % 2] / usual);
+        assert_close(in_window.unwrap(), sizes[2 + i % 2] / confined);
+    }
+    assert_ne!(concluded.detection.verdict, Verdict::Inconclusive, "a score decides in the end: {}", look.words);
+
+    let (classifier, samples) = (classifier(), samples());
     assert_eq!(concluded, scan(&classifier, &samples, &options, &()).unwrap());
 }
 
@@ -83,13 +153,28 @@ fn blocks_of_classes_on_several_machines_come_to_the_scan_of_one() {
 fn what_is_missing_or_of_another_class_is_an_error_and_no_verdict() {
     let (classifier, samples) = (classifier(), samples());
     let options =
-        ScanOptions { classes: Some(vec![1, 4, 7]), ..ScanOptions::new(Config { steps: 1, ..options().config }) };
+        ScanOptions { classes: Some(vec![1, 4, 7]), ..ScanOptions::new(Config { steps: 1, ..options(0.3).config }) };
     let plan = Plan::new(&classifier, &samples, &options).unwrap();
-    let all = invert_jobs(&classifier, &samples, &options.config, &plan.first_jobs(), &()).unwrap();
-    let problem = |first: &[Inversion], further: &[Inversion]| {
-        plan.conclude(Survey::of_all(first.to_vec()), further.to_vec()).unwrap_err().to_string()
+    let jobs = plan.first_jobs();
+    let all = invert_jobs(&classifier, &samples, &options.config, &jobs, &()).unwrap();
+    let problem = |done: &[(Job, Inversion)]| {
+        let survey = || Survey::of(done.iter().cloned());
+        let problem = plan.conclude(survey()).unwrap_err().to_string();
+        assert_eq!(problem, plan.next_jobs(&survey()).unwrap_err().to_string());
+        problem
     };
-    assert!(problem(&all[..2], &[]).contains("inversions"));
-    assert!(problem(&[all[1].clone(), all[0].clone(), all[2].clone()], &[]).contains("inversions"));
-    assert!(problem(&all, &all[..1]).contains("further looks"));
+    let done: Vec<(Job, Inversion)> = zip(jobs, all).collect();
+    assert!(problem(&done[..2]).contains("inversions"));
+    assert!(problem(&[&done[..], &done[1..2]].concat()).contains("inversions"));
+    let nobody_asked = (Job { look: 9, ..done[0].0 }, done[0].1.clone());
+    assert!(problem(&[&done[..], &[nobody_asked]].concat()).contains("further looks"));
+}
+
+#[test]
+fn further_looks_that_are_missing_are_named() {
+    let (classifier, samples, options) = (classifier(), samples(), options(0.3));
+    let plan = Plan::new(&classifier, &samples, &options).unwrap();
+    let first = in_blocks(&plan.first_jobs());
+    let problem = plan.conclude(Survey::of(first)).unwrap_err().to_string();
+    assert!(problem.contains("7 further looks are missing, the first at class 7"), "{problem}");
 }

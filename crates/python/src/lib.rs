@@ -23,9 +23,7 @@ mod _native {
     #[pymodule_export]
     use crate::mitigation::{Filter, mitigate, mitigation_page};
     #[pymodule_export]
-    use crate::scan::{
-        check_parameters, conclude, first_classes, further_looks, generate_backdoor, invert, sarif, scan,
-    };
+    use crate::scan::{check_parameters, conclude, first_classes, generate_backdoor, invert, next_jobs, sarif, scan};
 
     /// Looks for the libraries of engines among the Python packages in `directories` before all others.
     #[pyfunction]

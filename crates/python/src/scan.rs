@@ -181,39 +181,42 @@ pub fn invert<'py>(
 ) -> PyResult<Vec<Inverted<'py>>> {
     let options = request.options(classifier)?;
     let clean = request.clean(x, y, &options.config)?;
-    let window = |[top, left, height, width]: [usize; 4]| Window { top, left, height, width };
-    let job = |(class, look, confined): PlainJob| Job { class, look, window: confined.map(window) };
     let jobs: Vec<Job> = jobs.into_iter().map(job).collect();
     let inner = &*classifier.inner;
     let inversions = supervised(py, None, |observer| invert_jobs(inner, &clean, &options.config, &jobs, observer))?;
     inversions.map_err(exception)?.into_iter().map(|inversion| inverted(py, inversion)).collect()
 }
 
-/// The further looks that `first`, what came of the first jobs, calls for.
+/// The jobs that what came of those so far calls for; none once all are `done`.
 #[pyfunction]
-#[pyo3(signature = (classifier, first, *, request))]
-pub fn further_looks(
+#[pyo3(signature = (classifier, x, y, done, *, request))]
+pub fn next_jobs<'py>(
+    py: Python<'py>,
     classifier: &Classifier,
-    first: Vec<InvertedAgain<'_>>,
+    x: &Bound<'py, PyAny>,
+    y: Option<PyReadonlyArray1<'py, i64>>,
+    done: Vec<(PlainJob, InvertedAgain<'py>)>,
     request: Request,
 ) -> PyResult<Vec<PlainJob>> {
-    let first = first.into_iter().map(inversion).collect::<PyResult<Vec<_>>>()?;
-    let jobs = Survey::of_all(first).further_jobs(&request.options(classifier)?);
+    let options = request.options(classifier)?;
+    let clean = request.clean(x, y, &options.config)?;
+    let survey = survey(done)?;
+    let inner = &*classifier.inner;
+    let jobs = supervised(py, None, |_| Plan::new(inner, &clean, &options)?.next_jobs(&survey))?;
     let plain = |window: Window| [window.top, window.left, window.height, window.width];
-    Ok(jobs.iter().map(|job| (job.class, job.look, job.window.map(plain))).collect())
+    Ok(jobs.map_err(exception)?.iter().map(|job| (job.class, job.look, job.window.map(plain))).collect())
 }
 
-/// Concludes a scan from what came of its first and its further jobs; gives the same as an exhaustive `scan`.
+/// Concludes a scan from what came of all its jobs; gives the same as an exhaustive `scan`.
 #[pyfunction]
-#[pyo3(signature = (classifier, x, y, first, further, *, request, name, sha256, seconds))]
+#[pyo3(signature = (classifier, x, y, done, *, request, name, sha256, seconds))]
 #[allow(clippy::too_many_arguments, reason = "they are named, and Python fills them in")]
 pub fn conclude<'py>(
     py: Python<'py>,
     classifier: &Classifier,
     x: &Bound<'py, PyAny>,
     y: Option<PyReadonlyArray1<'py, i64>>,
-    first: Vec<InvertedAgain<'py>>,
-    further: Vec<InvertedAgain<'py>>,
+    done: Vec<(PlainJob, InvertedAgain<'py>)>,
     request: Request,
     name: &str,
     sha256: &str,
@@ -221,15 +224,24 @@ pub fn conclude<'py>(
 ) -> PyResult<Scanned<'py>> {
     let options = request.options(classifier)?;
     let clean = request.clean(x, y, &options.config)?;
-    let first = first.into_iter().map(inversion).collect::<PyResult<Vec<_>>>()?;
-    let further = further.into_iter().map(inversion).collect::<PyResult<Vec<_>>>()?;
+    let survey = survey(done)?;
     let classifier = &*classifier.inner;
     let result = supervised(py, None, |_| {
-        let scan = Plan::new(classifier, &clean, &options)?.conclude(Survey::of_all(first), further)?;
+        let scan = Plan::new(classifier, &clean, &options)?.conclude(survey)?;
         let report = ScanReport::new(&scan, classifier, &options.config, name, sha256, seconds);
         Illustrated::new(classifier, Some(clean), scan, report)
     })?;
     result.map_err(exception)?.into_python(py)
+}
+
+fn job((class, look, window): PlainJob) -> Job {
+    let window = window.map(|[top, left, height, width]| Window { top, left, height, width });
+    Job { class, look, window }
+}
+
+fn survey(done: Vec<(PlainJob, InvertedAgain<'_>)>) -> PyResult<Survey> {
+    let done = done.into_iter().map(|(plain, fields)| Ok((job(plain), inversion(fields)?)));
+    Ok(Survey::of(done.collect::<PyResult<Vec<_>>>()?))
 }
 
 fn inverted(py: Python<'_>, inversion: Inversion) -> PyResult<Inverted<'_>> {

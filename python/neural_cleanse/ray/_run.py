@@ -151,8 +151,7 @@ class _ModelRun:
     result: Scan | Failure | None = None
     store: _run_store.Store | None = None
     tasks: dict[Any, tuple[str, Any]] = field(default_factory=dict)
-    first: dict[int, Any] = field(default_factory=dict)
-    further: dict[tuple[int, int], Any] = field(default_factory=dict)
+    done: list[tuple[_native.Job, _native.Inverted]] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
     def begin(self, folder: Path | None, fingerprint: Any, x: Any) -> dict[Any, _ModelRun]:
@@ -189,12 +188,11 @@ class _ModelRun:
             self.result = Failure(str(getattr(error, "cause", error)).strip().splitlines()[-1])
             return {}
         if kind == "open":
-            self.classes = value
             return self._invert([(target_class, 0, None) for target_class in value])
         if kind == "invert":
             self._keep(what, value)
             return {} if self.tasks else self._next()
-        if kind == "look":
+        if kind == "next":
             return self._invert(value) if value else self._conclude()
         self.result = value
         if self.store:
@@ -202,9 +200,7 @@ class _ModelRun:
         return {}
 
     def _next(self) -> dict[Any, _ModelRun]:
-        if self.further:
-            return self._conclude()
-        return self._task("look", None, _tasks.further_looks, [self.first[c] for c in self.classes], self.request)
+        return self._task("next", None, _tasks.next_jobs, self.done, self.request)
 
     def _invert(self, jobs: list[_native.Job]) -> dict[Any, _ModelRun]:
         """Start a task for each block of jobs that are not done."""
@@ -221,20 +217,15 @@ class _ModelRun:
         return started
 
     def _keep(self, jobs: list[_native.Job], inversions: list[Any]) -> None:
-        for (target_class, look, _), inversion in zip(jobs, inversions, strict=True):
-            if look:
-                self.further[target_class, look] = inversion
-            else:
-                self.first[target_class] = inversion
+        for job, inversion in zip(jobs, inversions, strict=True):
+            self.done.append((job, inversion))
             if self.store:
-                self.store.keep((target_class, look), inversion)
+                self.store.keep(job[:2], inversion)
 
     def _conclude(self) -> dict[Any, _ModelRun]:
-        first = [self.first[target_class] for target_class in self.classes]
-        further = [self.further[job] for job in sorted(self.further)]
         seconds = time.monotonic() - self.started
         about = {"name": self.path, "sha256": self.sha256, "seconds": seconds}
-        return self._task("conclude", None, _tasks.conclude, first, further, self.request, about)
+        return self._task("conclude", None, _tasks.conclude, self.done, self.request, about)
 
     def _task(self, kind: str, what: Any, function: Any, *arguments: Any) -> dict[Any, _ModelRun]:
         task = function.options(max_retries=self.retries).remote(self.content, self.samples, self.options, *arguments)

@@ -35,12 +35,10 @@ def invert(
 
 
 @ray.remote
-def further_looks(
-    content: Any, samples: Any, options: dict[str, Any], first: list[_native.Inverted], request: dict[str, Any]
-) -> list[_native.Job]:
-    """Give the jobs that suspicious classes call for."""
-    classifier, _, _ = _opened(content, samples, options)
-    return _native.further_looks(classifier._native, first, request=request)
+def next_jobs(content: Any, samples: Any, options: dict[str, Any], done: list[tuple[_native.Job, _native.Inverted]], request: dict[str, Any]) -> list[_native.Job]:
+    """Give the jobs that those which are done call for."""
+    classifier, x, y = _opened(content, samples, options)
+    return _native.next_jobs(classifier._native, x, y, done, request=request)
 
 
 @ray.remote
@@ -48,11 +46,10 @@ def conclude(
     content: Any,
     samples: Any,
     options: dict[str, Any],
-    first: list[_native.Inverted],
-    further: list[_native.Inverted],
+    done: list[tuple[_native.Job, _native.Inverted]],
     request: dict[str, Any],
     about: dict[str, Any],
 ) -> Scan:
     """Judge."""
     classifier, x, y = _opened(content, samples, options)
-    return scan_of(_native.conclude(classifier._native, x, y, first, further, request=request, **about))
+    return scan_of(_native.conclude(classifier._native, x, y, done, request=request, **about))

@@ -12,6 +12,8 @@ pub struct FurtherLooks {
     /// How foreign to the class the triggers of the first look and of those with the whole image to change are, by what the layers of the model see of them, as a multiple of what
     /// is usual: 1 is as foreign as those of the other classes, and less is natural. `None` where it was not measured.
     pub foreignness: Option<f64>,
+    /// Whether the class was close to the bound, and so was looked at as often again: then its score decides, however close it is by now.
+    pub closely: bool,
 }
 
 /// How many times its size a trigger may count for being larger in a window. Faint pictures that are blended in are spread over the image and no patches, but so small that
@@ -27,7 +29,7 @@ impl FurtherLooks {
     /// ```
     /// use neural_cleanse::detection::FurtherLooks;
     ///
-    /// let looks = |whole, confined| FurtherLooks { position: 0, whole, confined, foreignness: None };
+    /// let looks = |whole, confined| FurtherLooks { position: 0, whole, confined, foreignness: None, closely: false };
     /// let score = looks(vec![Some(0.4)], vec![Some(0.1), Some(0.1)]).score(0.4);
     /// assert!((score - 0.2).abs() < 1e-9);
     /// let score = looks(vec![], vec![None, Some(0.49)]).score(0.5);
@@ -38,7 +40,7 @@ impl FurtherLooks {
     /// assert!((natural.score(0.3) - 0.6).abs() < 1e-9);
     /// ```
     pub fn score(&self, ratio: f64) -> f64 {
-        let whole = look::mean_of(ratio, &self.whole);
+        let whole = self.whole_ratio(ratio);
         let size = if self.confined.is_empty() {
             whole
         } else {
@@ -46,6 +48,11 @@ impl FurtherLooks {
             (whole.max(confined.min(SPREAD * whole)) * confined).sqrt()
         };
         size / self.foreignness.unwrap_or(1.0).sqrt()
+    }
+
+    /// Of a class with this `ratio` at first, the geometric mean of all that had the whole image to change.
+    pub fn whole_ratio(&self, ratio: f64) -> f64 {
+        look::mean_of(ratio, &self.whole)
     }
 
     /// As it stands in a sentence.

@@ -152,11 +152,24 @@ pub fn suspicious(statistics: &Statistics, rule: Rule) -> Vec<usize> {
     (0..statistics.standings.len()).filter(is_small).collect()
 }
 
+/// By how much, as a share of the bound, what decides on a class must differ from it not to be close.
+const CLOSE_WITHIN: f64 = 0.25;
+
+/// Whether a class is so near to being judged otherwise by `rule` that it is worth a closer look: its score is close to the bound, or that by which it may be left undecided nonetheless.
+pub(crate) fn is_close(statistics: &Statistics, rule: Rule, look: &FurtherLooks) -> bool {
+    let bound = rule.threshold();
+    let is_near = |figure: f64| (figure - bound).abs() < CLOSE_WITHIN * bound;
+    statistics.standings[look.position].ratio.is_some_and(|first| {
+        let (score, whole) = (look.score(first), look.whole_ratio(first));
+        is_near(score) || (score > bound && is_near(whole))
+    })
+}
+
 /// Judges `statistics`, whose classes are called `names`, by `rule`. `looks` holds the further looks at the
 /// classes which [`suspicious`] names.
 ///
 /// The [score](FurtherLooks::score) of a suspicious class decides: under the bound it makes the model backdoored, above it the class is let off, and within five percent of it the
-/// verdict is left inconclusive; so it is where the first trigger was under the bound, and the score is not. Fewer than four classes, or fewer than half
+/// verdict is left inconclusive, unless the class was looked at [closely](FurtherLooks::closely); so it is where the [ratio in the whole image](FurtherLooks::whole_ratio) is under the bound, and the score is not. Fewer than four classes, or fewer than half
 /// of them converged, are inconclusive too.
 pub fn judge(statistics: &Statistics, names: &[String], rule: Rule, looks: &[FurtherLooks]) -> Detection {
     let inconclusive = |reason: String| Detection::of(vec![norm_look(None, None, Verdict::Inconclusive, reason)]);
@@ -208,10 +221,18 @@ pub(crate) fn norm_look(position: Option<usize>, figure: Option<f64>, verdict: V
 fn weigh(statistics: &Statistics, names: &[String], rule: Rule, position: usize, looks: Option<&FurtherLooks>) -> Look {
     let first = statistics.standings[position].ratio.unwrap_or(1.0);
     let (score, bound) = (looks.map_or(first, |looks| looks.score(first)), rule.threshold());
-    let (verdict, conclusion) = match decide(score, bound) {
+    let decided = match looks {
+        Some(looks) if looks.closely && score < bound => Verdict::Backdoored,
+        Some(looks) if looks.closely => Verdict::Clean,
+        _ => decide(score, bound),
+    };
+    let whole = looks.map_or(first, |looks| looks.whole_ratio(first));
+    let (verdict, conclusion) = match decided {
         Verdict::Backdoored => (Verdict::Backdoored, "flagged"),
         Verdict::Inconclusive => (Verdict::Inconclusive, "undecided"),
-        Verdict::Clean if first < bound => (Verdict::Inconclusive, "undecided, for the first trigger is under it"),
+        Verdict::Clean if whole < bound => {
+            (Verdict::Inconclusive, "undecided, for its size in the whole image is under it")
+        }
         Verdict::Clean => (Verdict::Clean, "not flagged"),
     };
     let words = format!(
@@ -430,13 +451,19 @@ mod tests {
         let cases = [
             ([Some(0.5), Some(0.4)], [Some(0.1), Some(0.12)], Verdict::Backdoored),
             ([Some(0.2), Some(0.3)], [Some(0.4), Some(0.3)], Verdict::Backdoored),
-            ([Some(0.2), Some(0.3)], [None, None], Verdict::Clean),
+            ([Some(0.2), Some(0.3)], [None, None], Verdict::Inconclusive),
+            ([Some(0.4), Some(0.5)], [None, None], Verdict::Clean),
             ([Some(0.5), Some(0.5)], [Some(0.5), Some(0.4)], Verdict::Clean),
             ([None, Some(0.4)], [Some(0.3), Some(0.3)], Verdict::Inconclusive),
         ];
         for (whole, confined, verdict) in cases {
-            let looks =
-                [FurtherLooks { position: 5, whole: whole.to_vec(), confined: confined.to_vec(), foreignness: None }];
+            let looks = [FurtherLooks {
+                position: 5,
+                whole: whole.to_vec(),
+                confined: confined.to_vec(),
+                foreignness: None,
+                closely: false,
+            }];
             let detection = judge(&statistics, &names(6), rule, &looks);
             assert_eq!(detection.verdict, verdict, "{whole:?}, {confined:?}: {}", detection.reason);
             assert_eq!(detection.flagged.contains(&5), verdict == Verdict::Backdoored);
@@ -445,11 +472,43 @@ mod tests {
     }
 
     #[test]
+    fn what_is_close_to_the_bound_calls_for_a_closer_look_which_decides() {
+        let norms = converged(&[100.0, 100.0, 100.0, 100.0, 100.0, 50.0]);
+        let (statistics, rule) = (Statistics::of(&norms), Rule::ratio(Norm::L2));
+        let looks = |whole, confined, closely| {
+            let (whole, confined) = (vec![Some(whole); 2], vec![Some(confined); 2]);
+            FurtherLooks { position: 5, whole, confined, foreignness: None, closely }
+        };
+        let cases = [
+            (0.24, 0.24, false),
+            (0.33, 0.33, true),
+            (0.39, 0.39, true),
+            (0.47, 0.47, true),
+            (0.55, 0.55, false),
+            // It would be let off, were it not that in the whole image it may be under the bound.
+            (0.37, 1.0, true),
+            (0.22, 1.0, false),
+            (0.6, 1.0, false),
+        ];
+        for (whole, confined, expected) in cases {
+            assert_eq!(is_close(&statistics, rule, &looks(whole, confined, false)), expected, "{whole}, {confined}");
+        }
+        let verdict = |figure, closely| judge(&statistics, &names(6), rule, &[looks(figure, figure, closely)]).verdict;
+        assert_eq!([0.37, 0.39].map(|figure| verdict(figure, false)), [Verdict::Inconclusive; 2]);
+        assert_eq!([0.37, 0.39].map(|figure| verdict(figure, true)), [Verdict::Backdoored, Verdict::Clean]);
+    }
+
+    #[test]
     fn a_tiny_trigger_is_not_called_clean_because_it_looks_natural_to_the_layers() {
         let statistics = Statistics::of(&converged(&[100.0, 100.0, 100.0, 100.0, 100.0, 10.0]));
         let verdict = |foreignness| {
-            let looks =
-                FurtherLooks { position: 5, whole: vec![Some(0.1); 2], confined: vec![Some(0.1); 2], foreignness };
+            let looks = FurtherLooks {
+                position: 5,
+                whole: vec![Some(0.1); 2],
+                confined: vec![Some(0.1); 2],
+                foreignness,
+                closely: false,
+            };
             judge(&statistics, &names(6), Rule::ratio(Norm::L2), &[looks]).verdict
         };
         assert_eq!(verdict(None), Verdict::Backdoored);
@@ -458,11 +517,16 @@ mod tests {
     }
 
     #[test]
-    fn a_class_that_only_the_first_look_is_against_is_left_undecided() {
+    fn a_class_that_is_small_in_the_whole_image_alone_is_left_undecided() {
         let statistics = Statistics::of(&converged(&[100.0, 100.0, 100.0, 100.0, 100.0, 30.0]));
-        let looks =
-            [FurtherLooks { position: 5, whole: vec![Some(0.5); 2], confined: vec![None; 2], foreignness: None }];
-        let detection = judge(&statistics, &names(6), Rule::ratio(Norm::L2), &looks);
-        assert_eq!(detection.verdict, Verdict::Inconclusive, "{}", detection.reason);
+        let judged = |whole| {
+            let (whole, confined) = (vec![Some(whole); 2], vec![None; 2]);
+            let looks = [FurtherLooks { position: 5, whole, confined, foreignness: None, closely: true }];
+            judge(&statistics, &names(6), Rule::ratio(Norm::L2), &looks)
+        };
+        let undecided = judged(0.4);
+        assert_eq!(undecided.verdict, Verdict::Inconclusive);
+        assert!(undecided.reason.contains("in the whole image"), "{}", undecided.reason);
+        assert_eq!(judged(0.5).verdict, Verdict::Clean, "the first look is one of three");
     }
 }

@@ -1,5 +1,7 @@
 //! Median and spread of norms.
 
+use crate::look::geometric_mean;
+
 /// How one class stands among all.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Standing {
@@ -88,14 +90,15 @@ impl Statistics {
         self
     }
 
-    /// The same with the median of `sizes`, of confined triggers for classes that are not suspicious, as the usual one of such triggers, where that is less than the usual size:
-    /// a class without a trigger, or with a larger one, counts as that. Without sizes it is the usual size.
+    /// The same with the median of `sizes`, of confined triggers for classes that are not suspicious, as the usual one of such triggers, where that is less than the usual size.
+    /// Of each class the geometric mean of its looks counts, of which there is at least one; a look without a trigger, or with a larger one, counts as the usual size. Without classes it is that.
     ///
     /// Images differ in what a window does to natural triggers: with greyscale ones these grow or vanish, with colour photographs they shrink, though less than patches do.
-    pub fn with_confined_sizes(mut self, sizes: &[Option<f64>]) -> Self {
+    pub fn with_confined_sizes(mut self, sizes: &[Vec<Option<f64>>]) -> Self {
         self.usual_confined_size = self.usual_size.map(|usual| {
             let at_most_usual = |size: &Option<f64>| size.map_or(usual, |size| size.min(usual));
-            median(&sizes.iter().map(at_most_usual).collect::<Vec<_>>()).unwrap_or(usual)
+            let of_class = |looks: &Vec<Option<f64>>| geometric_mean(looks.iter().map(at_most_usual));
+            median(&sizes.iter().map(of_class).collect::<Vec<_>>()).unwrap_or(usual)
         });
         self
     }
@@ -171,16 +174,25 @@ mod tests {
 
     #[test]
     fn confined_triggers_are_compared_with_confined_ones_where_those_are_smaller() {
-        let usual = |sizes: &[Option<f64>]| {
+        let usual = |sizes: &[&[Option<f64>]]| {
             let all = [Some(20.0); 5];
-            Statistics::of(&all).with_sizes(&all, &all).with_confined_sizes(sizes).usual_confined_size
+            let sizes: Vec<_> = sizes.iter().map(|looks| looks.to_vec()).collect();
+            Statistics::of(&all).with_sizes(&all, &all).with_confined_sizes(&sizes).usual_confined_size
         };
-        assert_eq!(usual(&[Some(8.0), Some(12.0), Some(9.0), None]), Some(10.5));
-        assert_eq!(usual(&[Some(8.0), None, Some(70.0), None]), Some(20.0), "none, or larger, is as usual");
+        let cases: [(&[&[Option<f64>]], _, _); 3] = [
+            (&[&[Some(8.0)], &[Some(12.0)], &[Some(9.0)], &[None]], 10.5, "the median"),
+            (&[&[Some(8.0)], &[None], &[Some(70.0)], &[None]], 20.0, "none, or larger, is as usual"),
+            (&[&[Some(10.0), Some(40.0)], &[Some(2.0)], &[None, None]], 200.0_f64.sqrt(), "the mean of looks"),
+        ];
+        for (sizes, expected, why) in cases {
+            let usual = usual(sizes).unwrap();
+            assert!((usual - expected).abs() < 1e-9, "{why}: {usual}");
+        }
         assert_eq!(usual(&[]), Some(20.0));
-        let statistics = Statistics::of(&[Some(20.0); 5]).with_confined_sizes(&[Some(10.0)]);
-        assert_eq!((statistics.ratio_of(5.0), statistics.confined_ratio_of(5.0)), (Some(0.25), Some(0.5)));
-        assert_eq!(Statistics::of(&[None; 3]).with_confined_sizes(&[Some(1.0)]).usual_confined_size, None);
+        let statistics = Statistics::of(&[Some(20.0); 5]).with_confined_sizes(&[vec![Some(10.0)]]);
+        assert_eq!(statistics.ratio_of(5.0), Some(0.25));
+        assert!((statistics.confined_ratio_of(5.0).unwrap() - 0.5).abs() < 1e-9);
+        assert_eq!(Statistics::of(&[None; 3]).with_confined_sizes(&[vec![Some(1.0)]]).usual_confined_size, None);
     }
 
     #[test]

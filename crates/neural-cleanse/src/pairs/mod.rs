@@ -188,7 +188,7 @@ fn inversion_of(contenders: &[Contender], (of, to): (usize, usize)) -> Option<&I
 fn further_contenders(suspicious: &[(usize, usize)], first: &[Contender], norm: Norm) -> Vec<Contender> {
     let looks = |&(source, class): &(usize, usize)| {
         let found = inversion_of(first, (source, class)).into_iter();
-        let jobs = found.flat_map(move |found| Job::further(class, Window::densest(&found.trigger, WINDOW), norm));
+        let jobs = found.flat_map(move |found| Job::further(class, Window::densest(&found.trigger, WINDOW), norm, 0));
         jobs.map(move |job| Contender::of_pair(source, job))
     };
     suspicious.iter().flat_map(looks).collect()

@@ -1,7 +1,10 @@
 //! The whole defence for one model: invert a trigger for every class, compare their sizes, decide.
 
+mod assessment;
 mod observer;
 mod survey;
+
+use std::iter::zip;
 
 use crate::attack::Attack;
 use crate::classifier::Classifier;
@@ -12,18 +15,18 @@ use crate::elimination;
 use crate::engine_check;
 use crate::error::{Error, Result};
 use crate::few_classes;
-use crate::foreignness::{self, Layers};
 use crate::inversion::{Config, Inversion, Norm};
-use crate::look::{Look, geometric_mean};
+use crate::look::Look;
 use crate::margin::MarginScan;
 use crate::mode::Mode;
 use crate::pairs::PairScan;
 use crate::searches::Searches;
 use crate::trigger::Backdoor;
 
+use assessment::{Assessment, Progress, ROUNDS};
 pub use observer::Observer;
 pub(crate) use survey::{FURTHER_LOOKS, all_further_looks};
-use survey::{Finished, looks_at, norm_of, size, statistic};
+use survey::{Finished, norm_of, statistic};
 pub use survey::{Job, Survey};
 
 /// What to scan for.
@@ -224,7 +227,7 @@ pub fn invert_jobs(
 /// A scan that can be done: options and samples go with the model.
 ///
 /// [`scan()`] goes through it in one process. Whoever spreads a scan over several machines does the first jobs with
-/// [`invert_jobs`] where there is room, makes them a [`Survey`], does the further jobs likewise, and concludes: the result
+/// [`invert_jobs`] where there is room, makes them a [`Survey`], does the next jobs likewise until there are none, and concludes: the result
 /// is that of an exhaustive scan.
 pub struct Plan<'a> {
     pub(crate) classifier: &'a Classifier,
@@ -269,13 +272,21 @@ impl<'a> Plan<'a> {
         let Plan { classifier, options, .. } = *self;
         let jobs = self.first_jobs();
         let mut searches = Searches::new(classifier, &self.working, &options.config, observer, jobs.len())?;
-        let survey = if options.drops_classes(classifier, jobs.len()) {
+        let mut survey = if options.drops_classes(classifier, jobs.len()) {
             elimination::race(&mut searches, &jobs, &options.config)?
         } else {
-            Survey::of_all(searches.finish(&jobs)?)
+            Survey::of(zip(jobs.iter().copied(), searches.finish(&jobs)?))
         };
-        let further = searches.finish(&survey.further_jobs(options))?;
-        self.conclude(survey, further)
+        let mut distances = self.distances();
+        loop {
+            match self.progress(&survey, &mut distances)? {
+                Progress::Asks(jobs) => {
+                    distances.rest();
+                    survey.add(zip(jobs.iter().copied(), searches.finish(&jobs)?));
+                }
+                Progress::Complete(assessment) => return self.report(survey, assessment),
+            }
+        }
     }
 
     /// The inversions to begin with: one for each class, in ascending order.
@@ -283,50 +294,57 @@ impl<'a> Plan<'a> {
         self.classes.iter().map(|&class| Job::first(class)).collect()
     }
 
-    /// The verdict, from the `survey` and what came of the further jobs that it called for, in their order.
+    /// The inversions that what came of those so far calls for: further looks at classes whose triggers are suspiciously small; none once the survey is complete.
     ///
     /// # Errors
-    /// If these are not the results of all jobs of this scan, or the engine fails.
-    pub fn conclude(&self, survey: Survey, further: Vec<Inversion>) -> Result<Scan> {
+    /// If `survey` is not of the first jobs of this scan and of further ones that these called for, or the engine fails.
+    pub fn next_jobs(&self, survey: &Survey) -> Result<Vec<Job>> {
+        match self.progress(survey, &mut self.distances())? {
+            Progress::Asks(jobs) => Ok(jobs),
+            Progress::Complete(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// The verdict, from a complete `survey`.
+    ///
+    /// # Errors
+    /// If it is not complete, or the engine fails.
+    pub fn conclude(&self, survey: Survey) -> Result<Scan> {
+        match self.progress(&survey, &mut self.distances())? {
+            Progress::Asks(jobs) => Err(Error::Config(format!(
+                "{} further looks are missing, the first at class {}",
+                jobs.len(),
+                jobs[0].class
+            ))),
+            Progress::Complete(assessment) => self.report(survey, assessment),
+        }
+    }
+
+    fn report(&self, survey: Survey, assessment: Assessment) -> Result<Scan> {
         let Plan { classifier, options, .. } = *self;
-        let norm = options.config.norm;
-        self.check_complete(&survey, &further)?;
-        let gradient_samples =
-            survey.gradient_samples() + further.iter().map(|inversion| inversion.gradient_samples).sum::<u64>();
-
-        let (statistics, rule) = (survey.statistics(norm), options.rule());
-        let suspects = survey.suspicious(&statistics, rule);
-        let (further, peers) = further.split_at(suspects.len() * all_further_looks(norm));
-        let sizes_of_peers: Vec<Option<f64>> = peers.iter().map(|inversion| size(norm, inversion)).collect();
-        let statistics = statistics.with_confined_sizes(&sizes_of_peers);
-        let ratio = |inversion: &Inversion| statistics.ratio_of(size(norm, inversion)?);
-        let confined_ratio = |inversion: &Inversion| statistics.confined_ratio_of(size(norm, inversion)?);
-        let foreignness = self.foreignness(&survey, &suspects, further)?;
-        let mut looks = looks_at(&suspects, further, norm, ratio, confined_ratio);
-        looks.iter_mut().for_each(|look| look.foreignness = foreignness[look.position]);
-        let norm_of_look = |inversion: &Inversion| statistic(norm, inversion);
-        let norms = looks_at(&suspects, further, norm, norm_of_look, norm_of_look);
-
+        let (norm, rule) = (options.config.norm, options.rule());
+        let Assessment { statistics, looks, foreignness } = assessment;
         let classes: Vec<usize> = (0..survey.finished.len()).map(|i| survey.class(i)).collect();
         let names: Vec<String> = classes.iter().map(|&class| class_label(classifier, class)).collect();
         let detection = if survey.is_of_few() {
-            few_classes::judge(&self.shares_of_image(&survey, &suspects, further), &names)
+            few_classes::judge(&self.shares_of_image(&survey), &names)
         } else {
             detection::judge(&statistics, &names, rule, &looks)
         };
         let detection = within_sight(detection, norm);
         let unseen = self.unseen.as_ref().unwrap_or(&self.working);
+        let gradient_samples = survey.gradient_samples();
+        let norms = |position| survey.looks_at(position, norm, ROUNDS, |_, inversion| statistic(norm, inversion));
+        let norms: Vec<FurtherLooks> = (0..classes.len()).map(norms).collect();
         let mut scanned = Vec::with_capacity(classes.len());
-        for (i, Finished { inversion, gradient_samples }) in survey.finished.into_iter().enumerate() {
-            let suspect = suspects.iter().position(|&suspect| suspect == i);
+        for ((i, class), norms) in survey.finished.into_iter().enumerate().zip(norms) {
+            let Finished { inversion, gradient_samples } = class;
+            let look = looks.iter().find(|look| look.position == i);
             scanned.push(ClassScan {
                 norm_l1: inversion.trigger.norm_l1(),
                 statistic: norm_of(norm, &inversion.trigger),
                 ratio: statistics.standings[i].ratio,
-                score: statistics.standings[i].ratio.map(|ratio| match suspect {
-                    Some(k) => looks[k].score(ratio),
-                    None => ratio,
-                }),
+                score: statistics.standings[i].ratio.map(|ratio| look.map_or(ratio, |look| look.score(ratio))),
                 anomaly_index: statistics.standings[i].anomaly_index,
                 foreignness: foreignness[i],
                 attack_success_rate: unseen.attack_success_rate(
@@ -335,8 +353,8 @@ impl<'a> Plan<'a> {
                     inversion.target_class,
                 )?,
                 gradient_samples,
-                further_looks: suspect.map_or(Vec::new(), |k| norms[k].whole.clone()),
-                confined_looks: suspect.map_or(Vec::new(), |k| norms[k].confined.clone()),
+                further_looks: if look.is_some() { norms.whole } else { Vec::new() },
+                confined_looks: if look.is_some() { norms.confined } else { Vec::new() },
                 inversion,
             });
         }
@@ -358,64 +376,6 @@ impl<'a> Plan<'a> {
             held_out: self.unseen.as_ref().map_or(0, |unseen| unseen.labels.len()),
             gradient_samples,
         })
-    }
-
-    /// How foreign to their classes the triggers are, of the classes in the order of the survey: the geometric mean over those with the whole image to change. Measured where
-    /// there is something to judge by it, and under norm 2, for which it was validated.
-    fn foreignness(&self, survey: &Survey, suspects: &[usize], further: &[Inversion]) -> Result<Vec<Option<f64>>> {
-        let unmeasured = vec![None; survey.finished.len()];
-        if suspects.is_empty() || survey.is_of_few() || self.options.config.norm != Norm::L2 {
-            return Ok(unmeasured);
-        }
-        let Some(mut layers) = Layers::new(self.classifier, &self.working)? else { return Ok(unmeasured) };
-        let mut distances = |inversion: &Inversion| {
-            if !inversion.converged {
-                return Ok(None);
-            }
-            layers.distances(&inversion.trigger, inversion.target_class)
-        };
-        let first = survey.finished.iter().map(|class| distances(&class.inversion)).collect::<Result<Vec<_>>>()?;
-        let Some(usual) = foreignness::usual(first.iter().flatten()) else { return Ok(unmeasured) };
-        // Of each class, the distances of all its triggers that count.
-        let mut all: Vec<Vec<Vec<f64>>> = first.into_iter().map(|distances| distances.into_iter().collect()).collect();
-        for (&suspect, looks) in suspects.iter().zip(further.chunks(all_further_looks(Norm::L2))) {
-            for inversion in &looks[..FURTHER_LOOKS] {
-                all[suspect].extend(distances(inversion)?);
-            }
-        }
-        let mean = |of_class: &Vec<Vec<f64>>| {
-            let multiples = of_class.iter().map(|distances| foreignness::relative(distances, &usual));
-            (!of_class.is_empty()).then(|| geometric_mean(multiples))
-        };
-        Ok(all.iter().map(mean).collect())
-    }
-
-    /// Of few classes, which are all looked at again, the extents in the first look and in the further ones, as shares of the image.
-    fn shares_of_image(
-        &self,
-        survey: &Survey,
-        suspects: &[usize],
-        further: &[Inversion],
-    ) -> Vec<(Option<f64>, FurtherLooks)> {
-        let [_, height, width] = self.classifier.image_shape();
-        let share = |inversion: &Inversion| Some(inversion.extent?.pixels() / (height * width) as f64);
-        let first = survey.finished.iter().map(|class| share(&class.inversion));
-        first.zip(looks_at(suspects, further, self.options.config.norm, share, share)).collect()
-    }
-
-    fn check_complete(&self, survey: &Survey, further: &[Inversion]) -> Result<()> {
-        let mut surveyed: Vec<usize> = (0..survey.finished.len()).map(|i| survey.class(i)).collect();
-        let in_order = surveyed.is_sorted();
-        surveyed.extend(survey.dropped.iter().map(|class| class.target_class));
-        surveyed.sort_unstable();
-        if !in_order || surveyed != self.classes {
-            return Err(Error::Config("the inversions are not those of the classes of this scan".into()));
-        }
-        let wanted = survey.further_jobs(self.options).into_iter().map(|job| job.class);
-        if !wanted.eq(further.iter().map(|inversion| inversion.target_class)) {
-            return Err(Error::Config("the further looks are not those that the suspicious classes call for".into()));
-        }
-        Ok(())
     }
 }
 

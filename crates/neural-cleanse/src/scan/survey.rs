@@ -1,4 +1,6 @@
-use super::{DroppedClass, ScanOptions};
+use std::iter::once;
+
+use super::DroppedClass;
 use crate::detection::{self, FurtherLooks, Rule, Statistics};
 use crate::few_classes;
 use crate::inversion::{Inversion, Norm};
@@ -6,7 +8,7 @@ use crate::searches::Contender;
 use crate::trigger::Trigger;
 use crate::window::Window;
 
-/// How many further inversions a suspicious class or pair is given, with the whole image to change, and as many confined to a window.
+/// How many further inversions a suspicious class or pair is given in a round, with the whole image to change, and as many confined to a window.
 pub(crate) const FURTHER_LOOKS: usize = 2;
 
 /// The part of each side of the image that this window has.
@@ -37,20 +39,28 @@ impl Job {
         Job { class, look: 0, window: None }
     }
 
-    /// The further looks at a class: at the whole image, and confined to `window`.
-    pub(crate) fn further(class: usize, window: Window, norm: Norm) -> impl Iterator<Item = Job> {
+    /// The further looks at a class in a round, the first being 0: at the whole image, and confined to `window`.
+    pub(crate) fn further(class: usize, window: Window, norm: Norm, round: usize) -> impl Iterator<Item = Job> {
+        let before = round * all_further_looks(norm);
         let confined = move |look| (look > FURTHER_LOOKS).then_some(window);
-        (1..=all_further_looks(norm)).map(move |look| Job { class, look: look as u64, window: confined(look) })
+        (1..=all_further_looks(norm)).map(move |look| Job {
+            class,
+            look: (before + look) as u64,
+            window: confined(look),
+        })
     }
 }
 
-/// What came of the first inversion of every class.
+/// What came of the inversions of a scan so far: the first of every class, and further looks at some.
+#[derive(Default)]
 pub struct Survey {
     /// In the order of the classes.
     pub(super) finished: Vec<Finished>,
     pub(super) dropped: Vec<DroppedClass>,
     /// What stands for all classes; `None` is the finished ones.
     typical: Option<Typical>,
+    /// In the order of the classes and the looks at each.
+    further: Vec<(Job, Inversion)>,
 }
 
 struct Typical {
@@ -64,10 +74,24 @@ pub(super) struct Finished {
 }
 
 impl Survey {
-    /// Of `inversions` of all classes, in ascending order: none was dropped.
-    pub fn of_all(inversions: Vec<Inversion>) -> Self {
-        let finished = |inversion: Inversion| Finished { gradient_samples: inversion.gradient_samples, inversion };
-        Survey { finished: inversions.into_iter().map(finished).collect(), dropped: Vec::new(), typical: None }
+    /// Of what came of jobs so far, in any order: no class was dropped.
+    pub fn of(done: impl IntoIterator<Item = (Job, Inversion)>) -> Self {
+        let mut survey = Survey::default();
+        survey.add(done);
+        survey
+    }
+
+    /// Takes up what came of further jobs.
+    pub fn add(&mut self, done: impl IntoIterator<Item = (Job, Inversion)>) {
+        for (job, inversion) in done {
+            if job.look == 0 {
+                self.finished.push(Finished { gradient_samples: inversion.gradient_samples, inversion });
+            } else {
+                self.further.push((job, inversion));
+            }
+        }
+        self.finished.sort_by_key(|class| class.inversion.target_class);
+        self.further.sort_by_key(|(job, _)| (job.class, job.look));
     }
 
     /// Of `contenders` after a race, in the order of the classes. Those at the positions `sample` stand for all, with `norms`; those at `references` tell
@@ -99,22 +123,60 @@ impl Survey {
                 }),
             }
         }
-        Survey { finished, dropped, typical: Some(typical) }
+        Survey { finished, dropped, typical: Some(typical), further: Vec::new() }
     }
 
-    /// The further looks that the suspicious classes are given under `options`: at the whole image, and confined to where their triggers are most opaque. After them, under
-    /// norm 2, for which it was validated, one that is confined at each of the classes that these are compared with.
-    pub fn further_jobs(&self, options: &ScanOptions) -> Vec<Job> {
-        let norm = options.config.norm;
-        let statistics = self.statistics(norm);
-        let suspects = self.suspicious(&statistics, options.rule());
-        let peers = self.peers(&statistics, &suspects, norm);
-        let looks = |i: usize| {
-            let Inversion { target_class: class, ref trigger, .. } = self.finished[i].inversion;
-            Job::further(class, Window::densest(trigger, WINDOW), norm)
+    /// The looks of `round`, the first being 0, at the classes at `positions`: at the whole image, and confined to where their triggers are most opaque. After them one that is
+    /// confined at each of their `peers`.
+    pub(super) fn further_jobs(&self, positions: &[usize], peers: &[usize], norm: Norm, round: usize) -> Vec<Job> {
+        let looks = |&position: &usize| {
+            let window = self.window(position, norm, round).into_iter();
+            window.flat_map(move |window| Job::further(self.class(position), window, norm, round))
         };
-        let confined_look = |i| looks(i).find(|job| job.window.is_some());
-        suspects.into_iter().flat_map(looks).chain(peers.into_iter().filter_map(confined_look)).collect()
+        let confined_look = |position| looks(position).find(|job| job.window.is_some());
+        let of_peers = if positions.is_empty() { &[] } else { peers };
+        positions.iter().flat_map(looks).chain(of_peers.iter().filter_map(confined_look)).collect()
+    }
+
+    /// Where the triggers of the class at `position` are most opaque together, of the looks at the whole image before `round`.
+    fn window(&self, position: usize, norm: Norm, round: usize) -> Option<Window> {
+        let further = self.looks(position, norm, round).filter(|(job, _)| job.window.is_none());
+        let whole = once(&self.finished[position].inversion).chain(further.map(|(_, inversion)| inversion));
+        let found = whole.filter(|inversion| inversion.converged).map(|inversion| &inversion.trigger);
+        Window::densest_of(found, WINDOW)
+    }
+
+    /// What came of the looks at the class at `position` in so many `rounds`, in their order.
+    pub(super) fn looks(&self, position: usize, norm: Norm, rounds: usize) -> impl Iterator<Item = &(Job, Inversion)> {
+        let (class, last) = (self.class(position), (rounds * all_further_looks(norm)) as u64);
+        self.further.iter().filter(move |(job, _)| job.class == class && job.look <= last)
+    }
+
+    /// The `figure` of each of them.
+    pub(super) fn looks_at(
+        &self,
+        position: usize,
+        norm: Norm,
+        rounds: usize,
+        figure: impl Fn(&Job, &Inversion) -> Option<f64>,
+    ) -> FurtherLooks {
+        let of = |confined: bool| {
+            let looks = self.looks(position, norm, rounds).filter(|(job, _)| job.window.is_some() == confined);
+            looks.map(|(job, inversion)| figure(job, inversion)).collect()
+        };
+        let closely = self.looks(position, norm, rounds).any(|(job, _)| job.look > all_further_looks(norm) as u64);
+        FurtherLooks { position, whole: of(false), confined: of(true), foreignness: None, closely }
+    }
+
+    /// Those of `jobs` that are not done.
+    pub(super) fn missing(&self, jobs: &[Job]) -> Vec<Job> {
+        let is_done = |job: &&Job| self.further.iter().any(|(done, _)| done == *job);
+        jobs.iter().filter(|job| !is_done(job)).copied().collect()
+    }
+
+    /// How many further looks were taken.
+    pub(super) fn further_looks(&self) -> usize {
+        self.further.len()
     }
 
     /// Whether there are so few classes that a rule of their own judges them.
@@ -128,7 +190,7 @@ impl Survey {
     }
 
     /// The positions of the classes whose confined triggers say what is usual: those of the sizes nearest to the usual one that are not among the `suspects`.
-    fn peers(&self, statistics: &Statistics, suspects: &[usize], norm: Norm) -> Vec<usize> {
+    pub(super) fn peers(&self, statistics: &Statistics, suspects: &[usize], norm: Norm) -> Vec<usize> {
         if suspects.is_empty() || self.is_of_few() || norm != Norm::L2 {
             return Vec::new();
         }
@@ -162,28 +224,9 @@ impl Survey {
 
     pub(super) fn gradient_samples(&self) -> u64 {
         let finished = self.finished.iter().map(|class| class.gradient_samples);
-        finished.chain(self.dropped.iter().map(|class| class.gradient_samples)).sum()
+        let further = self.further.iter().map(|(_, inversion)| inversion.gradient_samples);
+        finished.chain(self.dropped.iter().map(|class| class.gradient_samples)).chain(further).sum()
     }
-}
-
-/// The figures of the `further` inversions, which are those of the `suspects` in their order: `whole` of each with the whole image to change, and `confined` of each other.
-pub(super) fn looks_at(
-    suspects: &[usize],
-    further: &[Inversion],
-    norm: Norm,
-    whole: impl Fn(&Inversion) -> Option<f64>,
-    confined: impl Fn(&Inversion) -> Option<f64>,
-) -> Vec<FurtherLooks> {
-    let looks = |(&position, inversions): (&usize, &[Inversion])| {
-        let (free, windowed) = inversions.split_at(FURTHER_LOOKS);
-        FurtherLooks {
-            position,
-            whole: free.iter().map(&whole).collect(),
-            confined: windowed.iter().map(&confined).collect(),
-            foreignness: None,
-        }
-    };
-    suspects.iter().zip(further.chunks(all_further_looks(norm))).map(looks).collect()
 }
 
 /// What the paper's rule looks at.

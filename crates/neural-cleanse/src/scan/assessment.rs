@@ -1,0 +1,154 @@
+//! What the looks at the classes of a model show.
+
+use super::survey::{Finished, Survey, size};
+use super::{Job, Plan};
+use crate::detection::{self, FurtherLooks, Rule, Statistics};
+use crate::error::{Error, Result};
+use crate::foreignness::{self, Distances};
+use crate::inversion::{Inversion, Norm};
+use crate::look::geometric_mean;
+
+/// How a scan stands.
+pub(super) enum Progress {
+    /// It asks for these further looks.
+    Asks(Vec<Job>),
+    /// All looks are taken.
+    Complete(Assessment),
+}
+
+/// What a survey with further looks shows.
+pub(super) struct Assessment {
+    /// With what is usual of confined triggers.
+    pub statistics: Statistics,
+    /// Of each suspicious class, in ascending order of their positions.
+    pub looks: Vec<FurtherLooks>,
+    /// Of each class, by its triggers with the whole image to change.
+    pub foreignness: Vec<Option<f64>>,
+}
+
+/// How many rounds of further looks there are at the most: one at suspicious classes, and one at those of them that are close to the bound.
+pub(super) const ROUNDS: usize = 2;
+
+impl Plan<'_> {
+    /// What `survey` shows, or what is missing.
+    ///
+    /// # Errors
+    /// If its inversions are not those of the classes of this scan and of looks that these call for, or the engine fails.
+    pub(super) fn progress(&self, survey: &Survey, distances: &mut Distances<'_>) -> Result<Progress> {
+        self.check_classes(survey)?;
+        let (norm, rule) = (self.options.config.norm, self.options.rule());
+        let statistics = survey.statistics(norm);
+        let suspects = survey.suspicious(&statistics, rule);
+        let peers = survey.peers(&statistics, &suspects, norm);
+        let mut jobs = survey.further_jobs(&suspects, &peers, norm, 0);
+        let missing = survey.missing(&jobs);
+        if !missing.is_empty() {
+            return Ok(Progress::Asks(missing));
+        }
+        let mut assessment = self.assess(survey, distances, &statistics, &suspects, &peers, 1)?;
+        let close = assessment.close(survey, norm, rule);
+        if !close.is_empty() {
+            jobs.extend(survey.further_jobs(&close, &peers, norm, 1));
+            let missing = survey.missing(&jobs);
+            if !missing.is_empty() {
+                return Ok(Progress::Asks(missing));
+            }
+            assessment = self.assess(survey, distances, &statistics, &suspects, &peers, ROUNDS)?;
+        }
+        if survey.further_looks() != jobs.len() {
+            return Err(Error::Config("the further looks are not those that the suspicious classes call for".into()));
+        }
+        Ok(Progress::Complete(assessment))
+    }
+
+    /// Where no trigger was measured yet.
+    pub(super) fn distances(&self) -> Distances<'_> {
+        Distances::new(self.classifier, &self.working)
+    }
+
+    fn check_classes(&self, survey: &Survey) -> Result<()> {
+        let mut surveyed: Vec<usize> = (0..survey.finished.len()).map(|i| survey.class(i)).collect();
+        surveyed.extend(survey.dropped.iter().map(|class| class.target_class));
+        surveyed.sort_unstable();
+        if surveyed != self.classes {
+            return Err(Error::Config("the inversions are not those of the classes of this scan".into()));
+        }
+        Ok(())
+    }
+
+    /// What `rounds` of further looks show of the `suspects`, by what is usual of all classes and, in windows, of their `peers`.
+    fn assess(
+        &self,
+        survey: &Survey,
+        distances: &mut Distances<'_>,
+        statistics: &Statistics,
+        suspects: &[usize],
+        peers: &[usize],
+        rounds: usize,
+    ) -> Result<Assessment> {
+        let norm = self.options.config.norm;
+        let sizes = |&peer: &usize| survey.looks(peer, norm, rounds).map(|(_, look)| size(norm, look)).collect();
+        let sizes_of_peers: Vec<Vec<Option<f64>>> = peers.iter().map(sizes).collect();
+        let statistics = statistics.clone().with_confined_sizes(&sizes_of_peers);
+        let foreignness = self.foreignness(survey, distances, suspects, rounds)?;
+        let looks = |&position: &usize| FurtherLooks {
+            foreignness: foreignness[position],
+            ..survey.looks_at(position, norm, rounds, |job, inversion| {
+                let size = size(norm, inversion)?;
+                if job.window.is_some() { statistics.confined_ratio_of(size) } else { statistics.ratio_of(size) }
+            })
+        };
+        Ok(Assessment { looks: suspects.iter().map(looks).collect(), foreignness, statistics })
+    }
+
+    /// How foreign to their classes the triggers are, of the classes in the order of the survey: the geometric mean over those with the whole image to change. Measured where
+    /// there is something to judge by it, and under norm 2, for which it was validated.
+    fn foreignness(
+        &self,
+        survey: &Survey,
+        distances: &mut Distances<'_>,
+        suspects: &[usize],
+        rounds: usize,
+    ) -> Result<Vec<Option<f64>>> {
+        let norm = self.options.config.norm;
+        let unmeasured = vec![None; survey.finished.len()];
+        if suspects.is_empty() || survey.is_of_few() || norm != Norm::L2 {
+            return Ok(unmeasured);
+        }
+        // Of each class, the distances of all its triggers that count.
+        let mut all: Vec<Vec<Vec<f64>>> = vec![Vec::new(); survey.finished.len()];
+        for (of_class, Finished { inversion, .. }) in all.iter_mut().zip(&survey.finished) {
+            of_class.extend(distances.of(0, inversion)?);
+        }
+        let Some(usual) = foreignness::usual(all.iter().flatten()) else { return Ok(unmeasured) };
+        for &suspect in suspects {
+            for (job, inversion) in survey.looks(suspect, norm, rounds).filter(|(job, _)| job.window.is_none()) {
+                all[suspect].extend(distances.of(job.look, inversion)?);
+            }
+        }
+        let mean = |of_class: &Vec<Vec<f64>>| {
+            let multiples = of_class.iter().map(|distances| foreignness::relative(distances, &usual));
+            (!of_class.is_empty()).then(|| geometric_mean(multiples))
+        };
+        Ok(all.iter().map(mean).collect())
+    }
+
+    /// Of few classes, which are all looked at again, the extents in the first look and in the further ones, as shares of the image.
+    pub(super) fn shares_of_image(&self, survey: &Survey) -> Vec<(Option<f64>, FurtherLooks)> {
+        let [_, height, width] = self.classifier.image_shape();
+        let share = |inversion: &Inversion| Some(inversion.extent?.pixels() / (height * width) as f64);
+        let looks = |position| survey.looks_at(position, self.options.config.norm, ROUNDS, |_, look| share(look));
+        (0..survey.finished.len()).map(|i| (share(&survey.finished[i].inversion), looks(i))).collect()
+    }
+}
+
+impl Assessment {
+    /// The positions of the suspicious classes that are worth a closer look: under norm 2, for which it was validated, those that are close to the bound.
+    fn close(&self, survey: &Survey, norm: Norm, rule: Rule) -> Vec<usize> {
+        if survey.is_of_few() || norm != Norm::L2 {
+            return Vec::new();
+        }
+        let is_close = |look: &&FurtherLooks| detection::is_close(&self.statistics, rule, look);
+        self.looks.iter().filter(is_close).map(|look| look.position).collect()
+    }
+}
