@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::iter::zip;
 use std::path::PathBuf;
-use std::sync::Mutex;
 
 use neural_cleanse::data::{self, Samples, Wanted};
 use neural_cleanse::detection::Statistics;
@@ -36,33 +35,34 @@ fn options(bound: f64) -> ScanOptions {
     ScanOptions { rule, exhaustive: true, ..ScanOptions::new(Config::fast(Norm::L2, 28, 28)) }
 }
 
-/// What came of jobs so far. All tests have the same, but for those that further bounds call for.
-static DONE: Mutex<BTreeMap<(usize, u64), (Job, Inversion)>> = Mutex::new(BTreeMap::new());
+/// What comes of jobs, in blocks, each by a machine of its own that begins with the last of them. What is known is not done again.
+#[derive(Default)]
+struct Cluster(BTreeMap<(usize, u64), (Job, Inversion)>);
 
-/// What comes of `jobs`, in blocks, each by a machine of its own that begins with the last of them.
-fn in_blocks(jobs: &[Job]) -> Vec<(Job, Inversion)> {
-    let mut known = DONE.lock().unwrap();
-    let is_done = |job: &Job| known.get(&(job.class, job.look)).is_some_and(|(done, _)| done == job);
-    let left: Vec<Job> = jobs.iter().rev().filter(|job| !is_done(job)).copied().collect();
-    for block in left.chunks(3) {
-        let inversions = invert_jobs(&classifier(), &samples(), &options(0.3).config, block, &()).unwrap();
-        known.extend(zip(block, inversions).map(|(job, inversion)| ((job.class, job.look), (*job, inversion))));
+impl Cluster {
+    fn invert(&mut self, jobs: &[Job]) -> Vec<(Job, Inversion)> {
+        let is_done = |job: &Job| self.0.get(&(job.class, job.look)).is_some_and(|(done, _)| done == job);
+        let left: Vec<Job> = jobs.iter().rev().filter(|job| !is_done(job)).copied().collect();
+        for block in left.chunks(3) {
+            let inversions = invert_jobs(&classifier(), &samples(), &options(0.3).config, block, &()).unwrap();
+            self.0.extend(zip(block, inversions).map(|(job, inversion)| ((job.class, job.look), (*job, inversion))));
+        }
+        jobs.iter().map(|job| self.0[&(job.class, job.look)].clone()).collect()
     }
-    jobs.iter().map(|job| known[&(job.class, job.look)].clone()).collect()
-}
 
-/// What comes of all jobs of a scan, in the order in which it asks for them, and the verdict.
-fn concluded(options: &ScanOptions) -> (Vec<Vec<(Job, Inversion)>>, Scan) {
-    let (classifier, samples) = (classifier(), samples());
-    let plan = Plan::new(&classifier, &samples, options).unwrap();
-    let (mut rounds, mut jobs, mut survey) = (Vec::new(), plan.first_jobs(), Survey::default());
-    while !jobs.is_empty() {
-        let done = in_blocks(&jobs);
-        survey.add(done.iter().rev().cloned());
-        rounds.push(done);
-        jobs = plan.next_jobs(&survey).unwrap();
+    /// What comes of all jobs of a scan, in the order in which it asks for them, and the verdict.
+    fn scan(&mut self, options: &ScanOptions) -> (Vec<Vec<(Job, Inversion)>>, Scan) {
+        let (classifier, samples) = (classifier(), samples());
+        let plan = Plan::new(&classifier, &samples, options).unwrap();
+        let (mut rounds, mut jobs, mut survey) = (Vec::new(), plan.first_jobs(), Survey::default());
+        while !jobs.is_empty() {
+            let done = self.invert(&jobs);
+            survey.add(done.iter().rev().cloned());
+            rounds.push(done);
+            jobs = plan.next_jobs(&survey).unwrap();
+        }
+        (rounds, plan.conclude(survey).unwrap())
     }
-    (rounds, plan.conclude(survey).unwrap())
 }
 
 fn looks(jobs: &[(Job, Inversion)]) -> Vec<(usize, u64, bool)> {
@@ -79,10 +79,21 @@ fn assert_close(a: f64, b: f64) {
 
 #[test]
 fn blocks_of_classes_on_several_machines_come_to_the_scan_of_one() {
-    let options = options(0.3);
-    let (rounds, concluded) = concluded(&options);
+    let mut cluster = Cluster::default();
+    let (rounds, concluded) = cluster.scan(&options(0.3));
     let [first, further] = &rounds[..] else { panic!("not one round of further looks: {}", rounds.len()) };
     assert_eq!(looks(first), (0..10).map(|class| (class, 0, false)).collect::<Vec<_>>());
+    further_looks_are_at_what_is_suspicious_and_at_what_is_usual(further, &concluded);
+    further_looks_that_are_missing_are_named(first);
+
+    let options = options(concluded.classes[7].score.unwrap());
+    let (rounds, concluded) = cluster.scan(&options);
+    closer_looks_are_as_many_again_and_decide(&rounds[1..], &concluded);
+    let (classifier, samples) = (classifier(), samples());
+    assert_eq!(concluded, scan(&classifier, &samples, &options, &()).unwrap());
+}
+
+fn further_looks_are_at_what_is_suspicious_and_at_what_is_usual(further: &[(Job, Inversion)], concluded: &Scan) {
     let (of_class, peers) = further.split_at(4);
     assert_eq!(looks(of_class), [(7, 1, false), (7, 2, false), (7, 3, true), (7, 4, true)]);
     assert!(peers.iter().all(|(job, _)| job.look == 3 && job.window.is_some()), "{:?}", looks(peers));
@@ -103,17 +114,9 @@ fn blocks_of_classes_on_several_machines_come_to_the_scan_of_one() {
     for (ratio, size) in zip(&concluded.detection.looks[0].confined, sizes(&of_class[2..])) {
         assert_close(ratio.unwrap(), size / confined);
     }
-
-    let (classifier, samples) = (classifier(), samples());
-    assert_eq!(concluded, scan(&classifier, &samples, &options, &()).unwrap());
 }
 
-#[test]
-fn a_class_whose_score_is_close_to_the_bound_is_looked_at_as_often_again() {
-    let score = concluded(&options(0.3)).1.classes[7].score.unwrap();
-    let options = options(score);
-    let (rounds, concluded) = concluded(&options);
-    let further = &rounds[1..];
+fn closer_looks_are_as_many_again_and_decide(further: &[Vec<(Job, Inversion)>], concluded: &Scan) {
     assert_eq!(further.len(), 2);
     let (of_class, of_peers): (Vec<_>, Vec<_>) = further.iter().map(|round| round.split_at(4)).unzip();
     for (look, round) in zip((1..).step_by(4), &of_class) {
@@ -144,9 +147,6 @@ fn a_class_whose_score_is_close_to_the_bound_is_looked_at_as_often_again() {
         assert_close(in_window.unwrap(), sizes[2 + i % 2] / confined);
     }
     assert_ne!(concluded.detection.verdict, Verdict::Inconclusive, "a score decides in the end: {}", look.words);
-
-    let (classifier, samples) = (classifier(), samples());
-    assert_eq!(concluded, scan(&classifier, &samples, &options, &()).unwrap());
 }
 
 #[test]
@@ -170,11 +170,9 @@ fn what_is_missing_or_of_another_class_is_an_error_and_no_verdict() {
     assert!(problem(&[&done[..], &[nobody_asked]].concat()).contains("further looks"));
 }
 
-#[test]
-fn further_looks_that_are_missing_are_named() {
+fn further_looks_that_are_missing_are_named(first: &[(Job, Inversion)]) {
     let (classifier, samples, options) = (classifier(), samples(), options(0.3));
     let plan = Plan::new(&classifier, &samples, &options).unwrap();
-    let first = in_blocks(&plan.first_jobs());
-    let problem = plan.conclude(Survey::of(first)).unwrap_err().to_string();
+    let problem = plan.conclude(Survey::of(first.iter().cloned())).unwrap_err().to_string();
     assert!(problem.contains("7 further looks are missing, the first at class 7"), "{problem}");
 }
