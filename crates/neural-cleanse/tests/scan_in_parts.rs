@@ -85,6 +85,7 @@ fn blocks_of_classes_on_several_machines_come_to_the_scan_of_one() {
     assert_eq!(looks(first), (0..10).map(|class| (class, 0, false)).collect::<Vec<_>>());
     further_looks_are_at_what_is_suspicious_and_at_what_is_usual(further, &concluded);
     further_looks_that_are_missing_are_named(first);
+    further_looks_of_another_class_are_an_error(first, further);
 
     let options = options(concluded.classes[7].score.unwrap());
     let (rounds, concluded) = cluster.scan(&options);
@@ -175,4 +176,13 @@ fn further_looks_that_are_missing_are_named(first: &[(Job, Inversion)]) {
     let plan = Plan::new(&classifier, &samples, &options).unwrap();
     let problem = plan.conclude(Survey::of(first.iter().cloned())).unwrap_err().to_string();
     assert!(problem.contains("7 further looks are missing, the first at class 7"), "{problem}");
+}
+
+fn further_looks_of_another_class_are_an_error(first: &[(Job, Inversion)], further: &[(Job, Inversion)]) {
+    let (classifier, samples, options) = (classifier(), samples(), options(0.3));
+    let plan = Plan::new(&classifier, &samples, &options).unwrap();
+    let exchanged = zip(further, further.iter().rev()).map(|((job, _), (_, inversion))| (*job, inversion.clone()));
+    let survey = Survey::of(first.iter().cloned().chain(exchanged));
+    let problem = plan.conclude(survey).unwrap_err().to_string();
+    assert!(problem.contains("not those that the suspicious classes call for"), "{problem}");
 }

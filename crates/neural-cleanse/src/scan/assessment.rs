@@ -55,7 +55,8 @@ impl Plan<'_> {
             }
             assessment = self.assess(survey, distances, &statistics, &suspects, &peers, ROUNDS)?;
         }
-        if survey.further_looks() != jobs.len() {
+        let is_of_another = |(job, inversion): &(Job, Inversion)| job.class != inversion.target_class;
+        if survey.further.len() != jobs.len() || survey.further.iter().any(is_of_another) {
             return Err(Error::Config("the further looks are not those that the suspicious classes call for".into()));
         }
         Ok(Progress::Complete(assessment))

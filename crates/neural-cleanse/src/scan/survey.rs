@@ -60,7 +60,7 @@ pub struct Survey {
     /// What stands for all classes; `None` is the finished ones.
     typical: Option<Typical>,
     /// In the order of the classes and the looks at each.
-    further: Vec<(Job, Inversion)>,
+    pub(super) further: Vec<(Job, Inversion)>,
 }
 
 struct Typical {
@@ -172,11 +172,6 @@ impl Survey {
     pub(super) fn missing(&self, jobs: &[Job]) -> Vec<Job> {
         let is_done = |job: &&Job| self.further.iter().any(|(done, _)| done == *job);
         jobs.iter().filter(|job| !is_done(job)).copied().collect()
-    }
-
-    /// How many further looks were taken.
-    pub(super) fn further_looks(&self) -> usize {
-        self.further.len()
     }
 
     /// Whether there are so few classes that a rule of their own judges them.
