@@ -208,14 +208,23 @@ impl<'a> Searches<'a> {
     /// Takes the searches of all `jobs` to their ends; the results are in the order of the jobs.
     ///
     /// # Errors
-    /// As [`Searches::advance`] has them.
+    /// As [`Searches::advance`] has them, and if what was kept of a search ends without a trigger.
     pub fn finish(&mut self, jobs: &[Job]) -> Result<Vec<Inversion>> {
         if jobs.is_empty() {
             return Ok(Vec::new());
         }
         let mut contenders: Vec<Contender> = jobs.iter().map(|&job| Contender::new(job)).collect();
         self.advance(contenders.iter_mut().collect(), self.surroundings.config.steps)?;
-        Ok(contenders.into_iter().filter_map(|contender| contender.inversion).collect())
+        // Whoever changes what is kept on disk can have a search end with nothing.
+        let inversion = |contender: Contender| {
+            let name = contender.name();
+            contender.inversion.ok_or_else(|| {
+                Error::Store(format!(
+                    "what is kept of {name} ends without a trigger: remove it, or scan with --restart"
+                ))
+            })
+        };
+        contenders.into_iter().map(inversion).collect()
     }
 
     /// Takes the search of each of `contenders` to its step `steps`, or to its end.
@@ -344,16 +353,20 @@ mod tests {
         }
     }
 
-    /// What three classes and two pairs come to in these rounds, and with how many gradient samples. The second pair drops out after the first
-    /// round, and is taken up again after the last.
-    fn run(memory: usize, rounds: &[usize], observer: &Keeping) -> (Vec<Inversion>, u64) {
+    fn surroundings() -> (Classifier, CleanSet, Config) {
         let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/fmnist_badnets.onnx");
         let model = onnx_grad::Model::read(model).unwrap();
         let classifier = Classifier::new(model, ClassifierOptions::default(), Arc::new(Rten), 2).unwrap();
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let images = Array4::from_shape_simple_fn((40, 1, 28, 28), || rng.random_range(0.0..1.0));
         let working = CleanSet { images, labels: (0..40).map(|i| i % 10).collect() };
-        let config = Config { steps: 6, ..Config::fast(Norm::L2, 28, 28) };
+        (classifier, working, Config { steps: 6, ..Config::fast(Norm::L2, 28, 28) })
+    }
+
+    /// What three classes and two pairs come to in these rounds, and with how many gradient samples. The second pair drops out after the first
+    /// round, and is taken up again after the last.
+    fn run(memory: usize, rounds: &[usize], observer: &Keeping) -> (Vec<Inversion>, u64) {
+        let (classifier, working, config) = surroundings();
         let mut searches = Searches::new(&classifier, &working, &config, observer, 3).unwrap();
         searches.memory = memory;
         let mut contenders: Vec<Contender> = [2, 5, 7].map(|class| Contender::new(Job::first(class))).into();
@@ -403,5 +416,20 @@ mod tests {
                 assert_eq!(run(memory, &[2, 3, 6], &keeping()), undisturbed, "{memory}, {stopped_after:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_search_that_is_kept_without_a_trigger_is_named_and_not_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let observer = Keeping(Some(Store::open(folder.path(), &Fingerprint::default(), false).unwrap()));
+        let (classifier, working, config) = surroundings();
+        let finish = |jobs: &[Job]| Searches::new(&classifier, &working, &config, &observer, 2)?.finish(jobs);
+        let jobs = [Job::first(2), Job::first(5)];
+        assert_eq!(finish(&jobs).unwrap().len(), 2);
+        let store = observer.store().unwrap();
+        let kept: Contender = store.load("class_002_look_0").unwrap();
+        store.save("class_002_look_0", &Contender { inversion: None, ..kept }).unwrap();
+        let problem = finish(&jobs).unwrap_err().to_string();
+        assert!(problem.contains("class_002_look_0") && problem.contains("--restart"), "{problem}");
     }
 }
