@@ -35,7 +35,13 @@ def invert(
 
 
 @ray.remote
-def next_jobs(content: Any, samples: Any, options: dict[str, Any], done: list[tuple[_native.Job, _native.Inverted]], request: dict[str, Any]) -> list[_native.Job]:
+def next_jobs(
+    content: Any,
+    samples: Any,
+    options: dict[str, Any],
+    done: list[tuple[_native.Job, _native.Inverted]],
+    request: dict[str, Any],
+) -> list[_native.Job]:
     """Give the jobs that those which are done call for."""
     classifier, x, y = _opened(content, samples, options)
     return _native.next_jobs(classifier._native, x, y, done, request=request)

@@ -103,7 +103,7 @@ impl Plan<'_> {
     }
 
     /// How foreign to their classes the triggers are, of the classes in the order of the survey: the geometric mean over those with the whole image to change. Measured where
-    /// there is something to judge by it, and under norm 2, for which it was validated.
+    /// there is something to judge by it.
     fn foreignness(
         &self,
         survey: &Survey,
@@ -113,7 +113,7 @@ impl Plan<'_> {
     ) -> Result<Vec<Option<f64>>> {
         let norm = self.options.config.norm;
         let unmeasured = vec![None; survey.finished.len()];
-        if suspects.is_empty() || survey.is_of_few() || norm != Norm::L2 {
+        if suspects.is_empty() || !survey.is_as_validated(norm) {
             return Ok(unmeasured);
         }
         // Of each class, the distances of all its triggers that count.
@@ -144,9 +144,9 @@ impl Plan<'_> {
 }
 
 impl Assessment {
-    /// The positions of the suspicious classes that are worth a closer look: under norm 2, for which it was validated, those that are close to the bound.
+    /// The positions of the suspicious classes that are worth a closer look: those that are close to the bound.
     fn close(&self, survey: &Survey, norm: Norm, rule: Rule) -> Vec<usize> {
-        if survey.is_of_few() || norm != Norm::L2 {
+        if !survey.is_as_validated(norm) {
             return Vec::new();
         }
         let is_close = |look: &&FurtherLooks| detection::is_close(&self.statistics, rule, look);

@@ -334,17 +334,17 @@ impl<'a> Plan<'a> {
         let detection = within_sight(detection, norm);
         let unseen = self.unseen.as_ref().unwrap_or(&self.working);
         let gradient_samples = survey.gradient_samples();
-        let norms = |position| survey.looks_at(position, norm, ROUNDS, |_, inversion| statistic(norm, inversion));
-        let norms: Vec<FurtherLooks> = (0..classes.len()).map(norms).collect();
+        let norms =
+            |look: &FurtherLooks| survey.looks_at(look.position, norm, ROUNDS, |_, found| statistic(norm, found));
+        let norms: Vec<FurtherLooks> = looks.iter().map(norms).collect();
         let mut scanned = Vec::with_capacity(classes.len());
-        for ((i, class), norms) in survey.finished.into_iter().enumerate().zip(norms) {
-            let Finished { inversion, gradient_samples } = class;
-            let look = looks.iter().find(|look| look.position == i);
+        for (i, Finished { inversion, gradient_samples }) in survey.finished.into_iter().enumerate() {
+            let look = looks.iter().position(|look| look.position == i);
             scanned.push(ClassScan {
                 norm_l1: inversion.trigger.norm_l1(),
                 statistic: norm_of(norm, &inversion.trigger),
                 ratio: statistics.standings[i].ratio,
-                score: statistics.standings[i].ratio.map(|ratio| look.map_or(ratio, |look| look.score(ratio))),
+                score: statistics.standings[i].ratio.map(|ratio| look.map_or(ratio, |k| looks[k].score(ratio))),
                 anomaly_index: statistics.standings[i].anomaly_index,
                 foreignness: foreignness[i],
                 attack_success_rate: unseen.attack_success_rate(
@@ -353,8 +353,8 @@ impl<'a> Plan<'a> {
                     inversion.target_class,
                 )?,
                 gradient_samples,
-                further_looks: if look.is_some() { norms.whole } else { Vec::new() },
-                confined_looks: if look.is_some() { norms.confined } else { Vec::new() },
+                further_looks: look.map_or(Vec::new(), |k| norms[k].whole.clone()),
+                confined_looks: look.map_or(Vec::new(), |k| norms[k].confined.clone()),
                 inversion,
             });
         }

@@ -179,6 +179,11 @@ impl Survey {
         few_classes::applies(self.finished.len() + self.dropped.len())
     }
 
+    /// Whether what was validated for norm 2 and five classes and more applies: what is usual in a window, foreignness, and closer looks.
+    pub(super) fn is_as_validated(&self, norm: Norm) -> bool {
+        norm == Norm::L2 && !self.is_of_few()
+    }
+
     /// The positions of the classes that call for further looks.
     pub(super) fn suspicious(&self, statistics: &Statistics, rule: Rule) -> Vec<usize> {
         if self.is_of_few() { (0..self.finished.len()).collect() } else { detection::suspicious(statistics, rule) }
@@ -186,7 +191,7 @@ impl Survey {
 
     /// The positions of the classes whose confined triggers say what is usual: those of the sizes nearest to the usual one that are not among the `suspects`.
     pub(super) fn peers(&self, statistics: &Statistics, suspects: &[usize], norm: Norm) -> Vec<usize> {
-        if suspects.is_empty() || self.is_of_few() || norm != Norm::L2 {
+        if suspects.is_empty() || !self.is_as_validated(norm) {
             return Vec::new();
         }
         let distance = |i: usize| Some((statistics.standings[i].ratio.filter(|&ratio| ratio > 0.0)?.ln().abs(), i));
