@@ -88,8 +88,10 @@ fn blocks_of_classes_on_several_machines_come_to_the_scan_of_one() {
     further_looks_of_another_class_are_an_error(first, further);
 
     let options = options(concluded.classes[7].score.unwrap());
+    let foreignness = concluded.classes[7].foreignness;
     let (rounds, concluded) = cluster.scan(&options);
     closer_looks_are_as_many_again_and_decide(&rounds[1..], &concluded);
+    assert_ne!(concluded.classes[7].foreignness, foreignness, "their triggers are seen by the layers, too");
     let (classifier, samples) = (classifier(), samples());
     assert_eq!(concluded, scan(&classifier, &samples, &options, &()).unwrap());
 }

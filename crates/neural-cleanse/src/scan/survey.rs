@@ -245,3 +245,41 @@ pub(super) fn statistic(norm: Norm, inversion: &Inversion) -> Option<f64> {
 pub(super) fn size(norm: Norm, inversion: &Inversion) -> Option<f64> {
     if norm == Norm::Inf { statistic(norm, inversion) } else { inversion.size() }
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array3;
+
+    use super::*;
+
+    /// What a look at class 0 finds, with a trigger that is opaque at one pixel.
+    fn found(job: Job, row: usize, column: usize) -> (Job, Inversion) {
+        let mut mask = Array3::zeros((1, 9, 9));
+        mask[[0, row, column]] = 1.0;
+        let trigger = Trigger::new(mask, Array3::zeros((1, 9, 9))).unwrap();
+        let inversion = Inversion {
+            target_class: job.class,
+            trigger,
+            converged: true,
+            extent: None,
+            steps: Vec::new(),
+            gradient_samples: 0,
+        };
+        (job, inversion)
+    }
+
+    #[test]
+    fn closer_looks_are_where_all_triggers_in_the_whole_image_are_most_opaque_together() {
+        let at = |top, left| Some(Window { top, left, height: 3, width: 3 });
+        let windows = |survey: &Survey, round| {
+            let jobs = survey.further_jobs(&[0], &[], Norm::L2, round);
+            jobs.iter().map(|job| job.window).collect::<Vec<_>>()
+        };
+        let mut survey = Survey::of([found(Job::first(0), 1, 1)]);
+        assert_eq!(windows(&survey, 0), [None, None, at(0, 0), at(0, 0)]);
+        let places = [(7, 7), (8, 8), (1, 1), (1, 1)];
+        let further = survey.further_jobs(&[0], &[], Norm::L2, 0).into_iter().zip(places);
+        survey.add(further.map(|(job, (row, column))| found(job, row, column)));
+        assert_eq!(windows(&survey, 1), [None, None, at(6, 6), at(6, 6)], "those in a window tell no place");
+    }
+}
