@@ -2,16 +2,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Standing;
+#[cfg(doc)]
+use super::{FurtherLooks, Statistics};
 use crate::inversion::Norm;
 
 /// How norms are judged.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "name", rename_all = "snake_case")]
 pub enum Rule {
-    /// By the share of the [usual size](super::Statistics::usual_size) that a class's trigger is, and by that of the [usual confined one](super::Statistics::usual_confined_size) where it is confined
+    /// By the share of the [usual size](Statistics::usual_size) that a class's trigger is, and by that of the [usual confined one](Statistics::usual_confined_size) where it is confined
     /// to a part of the image.
     Ratio {
-        /// A class with a [score](super::FurtherLooks::score) below this is flagged.
+        /// A class with a [score](FurtherLooks::score) below this is flagged.
         backdoored_below: f64,
         /// A class whose trigger is below this share is looked at again.
         suspicious_below: f64,
