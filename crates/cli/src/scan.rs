@@ -149,7 +149,7 @@ struct InversionArguments {
     #[arg(long, value_name = "N|auto", default_value = "auto")]
     classes_per_batch: ClassesPerBatch,
 
-    /// The value of the whole mask at the start, between 0 and 1
+    /// The value of the whole mask at the start, between 0 and 1; in a window it is 0.5 at the least
     #[arg(long, value_name = "VALUE")]
     initial_mask: Option<f64>,
 

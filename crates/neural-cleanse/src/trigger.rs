@@ -5,6 +5,7 @@ use ndarray_npy::{NpzReader, NpzWriter};
 
 use crate::error::{Error, Result};
 use crate::files::write_beside;
+use crate::window::Window;
 
 /// The array in a trigger's file that says that its pattern is added.
 const RANGE: &str = "range";
@@ -168,13 +169,26 @@ impl Trigger {
             if left < 0.0 {
                 break;
             }
-            let (y, x) = (pixel / width, pixel % width);
-            trimmed.mask.slice_mut(s![.., y, x]).fill(0.0);
-            if matches!(self.stamp, Stamp::Add { .. }) {
-                trimmed.pattern.slice_mut(s![.., y, x]).fill(0.0);
-            }
+            trimmed.clear(pixel / width, pixel % width);
         }
         trimmed
+    }
+
+    /// The trigger without what is outside `window`.
+    pub(crate) fn within(&self, window: Window) -> Self {
+        let mut within = self.clone();
+        for ((y, x), _) in self.pixel_opacities().indexed_iter().filter(|((y, x), _)| !window.contains(*y, *x)) {
+            within.clear(y, x);
+        }
+        within
+    }
+
+    /// Takes a pixel from the trigger.
+    fn clear(&mut self, row: usize, column: usize) {
+        self.mask.slice_mut(s![.., row, column]).fill(0.0);
+        if matches!(self.stamp, Stamp::Add { .. }) {
+            self.pattern.slice_mut(s![.., row, column]).fill(0.0);
+        }
     }
 
     /// The mean of the mask's channels, `[H, W]`.
@@ -297,6 +311,17 @@ mod tests {
                 assert!(trimmed.norm_l1() >= (1.0 - share) * trigger.norm_l1() - 1e-6);
             }
         }
+    }
+
+    #[test]
+    fn within_a_window_a_trigger_changes_what_it_did_and_nothing_beside_it() {
+        let window = Window { top: 0, left: 1, height: 1, width: 1 };
+        let change = array![[[8.0, -8.0], [4.0, 2.0]], [[1.0, 3.0], [-2.0, 5.0]]];
+        let blended = Trigger::new(array![[[0.9, 0.5], [0.3, 0.2]]], Array3::zeros((2, 2, 2))).unwrap();
+        assert_eq!(blended.within(window).mask, array![[[0.0, 0.5], [0.0, 0.0]]]);
+        let added = Trigger::additive(change, (0.0, 255.0), false).unwrap();
+        assert_eq!(added.within(window).pattern, array![[[0.0, -8.0], [0.0, 0.0]], [[0.0, 3.0], [0.0, 0.0]]]);
+        assert_eq!(added.within(window).mask.mapv(|m| m > 0.0), array![[[false, true], [false, false]]]);
     }
 
     #[test]

@@ -3,7 +3,13 @@
 use ndarray::{Array2, Axis, s};
 use serde::{Deserialize, Serialize};
 
+use crate::classifier::{Classifier, cross_entropy};
+use crate::clean_set::CleanSet;
+use crate::error::Result;
 use crate::trigger::Trigger;
+
+/// On how many images the effect of a part of a trigger is measured, at the most.
+const IMAGES: usize = 256;
 
 /// A rectangle of pixels.
 ///
@@ -49,6 +55,37 @@ impl Window {
         Some(Window::of_most(sum, part))
     }
 
+    /// The [densest](Window::densest) window of that one of `triggers` which does most of what it is for within it: which, [cut down to it](Trigger::within), has the least
+    /// cross-entropy towards the target on `images` of the source (of all classes but the target, where there is none), the first of several. `None` if there are no triggers.
+    ///
+    /// How opaque a trigger is somewhere does not say what that is good for: one that is scattered over strokes of the class can be as opaque there as another on the patch.
+    ///
+    /// # Errors
+    /// If the triggers do not fit the images, or the engine fails.
+    pub(crate) fn of_most_effect<'a>(
+        classifier: &Classifier,
+        images: &CleanSet,
+        (source, target): (Option<usize>, usize),
+        triggers: impl IntoIterator<Item = &'a Trigger>,
+        part: usize,
+    ) -> Result<Option<Self>> {
+        let triggers: Vec<&Trigger> = triggers.into_iter().collect();
+        if let [trigger] = triggers[..] {
+            return Ok(Some(Window::densest(trigger, part)));
+        }
+        let images = images.some_of(&images.rows_to_send(source, target), IMAGES);
+        let mut best: Option<(f64, Self)> = None;
+        for trigger in triggers {
+            let window = Window::densest(trigger, part);
+            let logits = classifier.predict(trigger.within(window).apply(images.view())?.view())?;
+            let left = cross_entropy(&logits, target);
+            if best.is_none_or(|(least, _)| left < least) {
+                best = Some((left, window));
+            }
+        }
+        Ok(best.map(|(_, window)| window))
+    }
+
     fn of_most(squares: Array2<f64>, part: usize) -> Self {
         let (rows, columns) = squares.dim();
         let (height, width) = (rows.div_ceil(part), columns.div_ceil(part));
@@ -84,9 +121,14 @@ fn squares(trigger: &Trigger) -> Array2<f64> {
 
 #[cfg(test)]
 mod tests {
-    use ndarray::Array3;
+    use std::sync::Arc;
+
+    use ndarray::{Array3, Array4};
+    use onnx_grad::{ElementType, Graph, Model, Tensor, ValueType};
 
     use super::*;
+    use crate::classifier::ClassifierOptions;
+    use crate::engine::Rten;
 
     #[test]
     fn small_images_and_empty_masks_have_a_window_too() {
@@ -96,5 +138,42 @@ mod tests {
             assert_eq!((window.top, window.left), (0, 0));
             assert!((1..=shape.1).contains(&window.height) && (1..=shape.2).contains(&window.width), "{window:?}");
         }
+    }
+
+    /// Of images of 6×6 pixels and two classes: each step of brightness of the pixel in the last corner counts for the second, of that in the first corner a tenth as much.
+    fn corner() -> Classifier {
+        let mut weights = vec![0.0; 36 * 2];
+        (weights[1], weights[35 * 2 + 1]) = (0.001, 0.01);
+        let mut graph = Graph::new();
+        graph.add_input("images", ValueType::new(ElementType::F32, [4, 1, 6, 6])).unwrap();
+        let flat = graph.apply("Flatten", &["images"], ()).unwrap();
+        let weights = graph.constant(Tensor::floats(ElementType::F32, [36, 2], &weights));
+        let logits = graph.apply("MatMul", &[&flat, &weights], ()).unwrap();
+        graph.set_outputs(&[&logits]).unwrap();
+        let model = Model::from_bytes(&graph.to_model_bytes("corner").unwrap()).unwrap();
+        Classifier::new(model, ClassifierOptions::default(), Arc::new(Rten), 1).unwrap()
+    }
+
+    /// White, of this opacity in the first corner and in the last.
+    fn in_corners(first: f32, last: f32) -> Trigger {
+        let mut mask = Array3::zeros((1, 6, 6));
+        (mask[[0, 0, 0]], mask[[0, 5, 5]]) = (first, last);
+        Trigger::new(mask, Array3::from_elem((1, 6, 6), 255.0)).unwrap()
+    }
+
+    #[test]
+    fn of_several_places_it_is_that_where_the_trigger_does_most() {
+        let classifier = corner();
+        let images = CleanSet { images: Array4::zeros((5, 1, 6, 6)), labels: vec![0, 0, 0, 1, 1] };
+        let window = |triggers: &[Trigger]| {
+            Window::of_most_effect(&classifier, &images, (None, 1), triggers, 3).unwrap().map(|w| (w.top, w.left))
+        };
+        let (opaque, effective) = (in_corners(1.0, 0.9), in_corners(0.0, 0.5));
+        assert_eq!(window(&[opaque.clone(), effective.clone()]), Some((4, 4)));
+        assert_eq!(window(&[effective.clone(), opaque.clone()]), Some((4, 4)));
+        // What a trigger does elsewhere does not count: cut down to its own densest window it does less.
+        assert_eq!(window(&[opaque.clone(), in_corners(0.0, 0.05)]), Some((0, 0)));
+        assert_eq!(window(&[opaque]), Some((0, 0)));
+        assert_eq!(window(&[]), None);
     }
 }

@@ -10,7 +10,7 @@ use neural_cleanse::engine::{EngineChoice, select};
 use neural_cleanse::scan::{Job, Plan, Survey, invert_jobs};
 use neural_cleanse::{
     Classifier, ClassifierOptions, Config, Inversion, Model, Norm, Preprocessing, Rule, Scan, ScanOptions, Verdict,
-    scan,
+    Window, scan,
 };
 
 fn fixtures() -> PathBuf {
@@ -81,11 +81,12 @@ fn assert_close(a: f64, b: f64) {
 fn blocks_of_classes_on_several_machines_come_to_the_scan_of_one() {
     let mut cluster = Cluster::default();
     let (rounds, concluded) = cluster.scan(&options(0.3));
-    let [first, further] = &rounds[..] else { panic!("not one round of further looks: {}", rounds.len()) };
+    let [first, whole, confined] = &rounds[..] else { panic!("not one round of further looks: {}", rounds.len() - 1) };
     assert_eq!(looks(first), (0..10).map(|class| (class, 0, false)).collect::<Vec<_>>());
-    further_looks_are_at_what_is_suspicious_and_at_what_is_usual(further, &concluded);
-    further_looks_that_are_missing_are_named(first);
-    further_looks_of_another_class_are_an_error(first, further);
+    further_looks_are_at_what_is_suspicious_and_at_what_is_usual(whole, confined, &concluded);
+    further_looks_that_are_missing_are_named(first, whole);
+    further_looks_of_another_class_are_an_error(first, whole);
+    further_looks_in_another_window_are_an_error([first, whole, confined]);
 
     let options = options(concluded.classes[7].score.unwrap());
     let foreignness = concluded.classes[7].foreignness;
@@ -96,9 +97,14 @@ fn blocks_of_classes_on_several_machines_come_to_the_scan_of_one() {
     assert_eq!(concluded, scan(&classifier, &samples, &options, &()).unwrap());
 }
 
-fn further_looks_are_at_what_is_suspicious_and_at_what_is_usual(further: &[(Job, Inversion)], concluded: &Scan) {
-    let (of_class, peers) = further.split_at(4);
-    assert_eq!(looks(of_class), [(7, 1, false), (7, 2, false), (7, 3, true), (7, 4, true)]);
+fn further_looks_are_at_what_is_suspicious_and_at_what_is_usual(
+    whole: &[(Job, Inversion)],
+    confined: &[(Job, Inversion)],
+    concluded: &Scan,
+) {
+    let (of_class, peers) = confined.split_at(2);
+    assert_eq!(looks(whole), [(7, 1, false), (7, 2, false)]);
+    assert_eq!(looks(of_class), [(7, 3, true), (7, 4, true)]);
     assert!(peers.iter().all(|(job, _)| job.look == 3 && job.window.is_some()), "{:?}", looks(peers));
     let class = &concluded.classes[7];
     assert_eq!([&class.further_looks, &class.confined_looks].map(Vec::len), [2, 2]);
@@ -108,22 +114,26 @@ fn further_looks_are_at_what_is_suspicious_and_at_what_is_usual(further: &[(Job,
     let mut others: Vec<usize> = (0..10).filter(|&class| class != 7).collect();
     others.sort_by(|a, b| distance(a).total_cmp(&distance(b)));
     assert_eq!(peers.iter().map(|(job, _)| job.class).collect::<Vec<_>>(), others[..3]);
-    let Statistics { usual_size: Some(usual), usual_confined_size: Some(confined), .. } = concluded.statistics else {
+    let Statistics { usual_size: Some(usual), usual_confined_size: Some(usual_confined), .. } = concluded.statistics
+    else {
         panic!("nothing is usual");
     };
     let mut of_peers = sizes(peers);
     of_peers.sort_by(f64::total_cmp);
-    assert_close(confined, of_peers[1].min(usual));
-    for (ratio, size) in zip(&concluded.detection.looks[0].confined, sizes(&of_class[2..])) {
-        assert_close(ratio.unwrap(), size / confined);
+    assert_close(usual_confined, of_peers[1].min(usual));
+    for (ratio, size) in zip(&concluded.detection.looks[0].confined, sizes(of_class)) {
+        assert_close(ratio.unwrap(), size / usual_confined);
     }
 }
 
 fn closer_looks_are_as_many_again_and_decide(further: &[Vec<(Job, Inversion)>], concluded: &Scan) {
-    assert_eq!(further.len(), 2);
-    let (of_class, of_peers): (Vec<_>, Vec<_>) = further.iter().map(|round| round.split_at(4)).unzip();
-    for (look, round) in zip((1..).step_by(4), &of_class) {
-        assert_eq!(looks(round), [(7, look, false), (7, look + 1, false), (7, look + 2, true), (7, look + 3, true)]);
+    let [whole, confined, closer, closer_confined] = further else { panic!("not two rounds: {}", further.len()) };
+    let whole = [whole, closer];
+    let (of_class, of_peers): (Vec<_>, Vec<_>) =
+        [confined, closer_confined].iter().map(|round| round.split_at(2)).unzip();
+    for (look, (whole, confined)) in zip((1..).step_by(4), zip(whole, &of_class)) {
+        assert_eq!(looks(whole), [(7, look, false), (7, look + 1, false)]);
+        assert_eq!(looks(confined), [(7, look + 2, true), (7, look + 3, true)]);
     }
     let classes =
         |peers: &&[(Job, Inversion)]| peers.iter().map(|(job, _)| (job.class, job.window)).collect::<Vec<_>>();
@@ -143,11 +153,13 @@ fn closer_looks_are_as_many_again_and_decide(further: &[Vec<(Job, Inversion)>], 
     means.sort_by(f64::total_cmp);
     assert_close(confined, means[1]);
     let look = &concluded.detection.looks[0];
-    assert_eq!([look.further.len(), look.confined.len()], [2 * further.len(); 2]);
-    for (i, (whole, in_window)) in zip(&look.further, &look.confined).enumerate() {
-        let sizes = sizes(of_class[i / 2]);
-        assert_close(whole.unwrap(), sizes[i % 2] / usual);
-        assert_close(in_window.unwrap(), sizes[2 + i % 2] / confined);
+    let all = |rounds: [&[(Job, Inversion)]; 2]| rounds.map(sizes).concat();
+    for (ratios, sizes, usual) in [
+        (&look.further, all(whole.map(Vec::as_slice)), usual),
+        (&look.confined, all([of_class[0], of_class[1]]), confined),
+    ] {
+        assert_eq!((ratios.len(), sizes.len()), (4, 4));
+        zip(ratios, sizes).for_each(|(ratio, size)| assert_close(ratio.unwrap(), size / usual));
     }
     assert_ne!(concluded.detection.verdict, Verdict::Inconclusive, "a score decides in the end: {}", look.words);
 }
@@ -155,8 +167,10 @@ fn closer_looks_are_as_many_again_and_decide(further: &[Vec<(Job, Inversion)>], 
 #[test]
 fn what_is_missing_or_of_another_class_is_an_error_and_no_verdict() {
     let (classifier, samples) = (classifier(), samples());
-    let options =
-        ScanOptions { classes: Some(vec![1, 4, 7]), ..ScanOptions::new(Config { steps: 1, ..options(0.3).config }) };
+    let options = ScanOptions {
+        classes: Some(vec![1, 2, 4, 5, 7]),
+        ..ScanOptions::new(Config { steps: 1, ..options(0.3).config })
+    };
     let plan = Plan::new(&classifier, &samples, &options).unwrap();
     let jobs = plan.first_jobs();
     let all = invert_jobs(&classifier, &samples, &options.config, &jobs, &()).unwrap();
@@ -173,18 +187,35 @@ fn what_is_missing_or_of_another_class_is_an_error_and_no_verdict() {
     assert!(problem(&[&done[..], &[nobody_asked]].concat()).contains("further looks"));
 }
 
-fn further_looks_that_are_missing_are_named(first: &[(Job, Inversion)]) {
+fn further_looks_that_are_missing_are_named(first: &[(Job, Inversion)], whole: &[(Job, Inversion)]) {
     let (classifier, samples, options) = (classifier(), samples(), options(0.3));
     let plan = Plan::new(&classifier, &samples, &options).unwrap();
-    let problem = plan.conclude(Survey::of(first.iter().cloned())).unwrap_err().to_string();
-    assert!(problem.contains("7 further looks are missing, the first at class 7"), "{problem}");
+    let problem = |done: &[&[(Job, Inversion)]]| plan.conclude(Survey::of(done.concat())).unwrap_err().to_string();
+    let (before, after) = (problem(&[first]), problem(&[first, whole]));
+    assert!(before.contains("2 further looks are missing, the first at class 7"), "{before}");
+    assert!(after.contains("5 further looks are missing, the first at class 7"), "those in windows: {after}");
 }
 
-fn further_looks_of_another_class_are_an_error(first: &[(Job, Inversion)], further: &[(Job, Inversion)]) {
+fn further_looks_of_another_class_are_an_error(first: &[(Job, Inversion)], whole: &[(Job, Inversion)]) {
     let (classifier, samples, options) = (classifier(), samples(), options(0.3));
     let plan = Plan::new(&classifier, &samples, &options).unwrap();
-    let exchanged = zip(further, further.iter().rev()).map(|((job, _), (_, inversion))| (*job, inversion.clone()));
+    let exchanged = zip(whole, first).map(|((job, _), (_, of_another))| (*job, of_another.clone()));
     let survey = Survey::of(first.iter().cloned().chain(exchanged));
     let problem = plan.conclude(survey).unwrap_err().to_string();
     assert!(problem.contains("not those that the suspicious classes call for"), "{problem}");
+}
+
+fn further_looks_in_another_window_are_an_error([first, whole, confined]: [&[(Job, Inversion)]; 3]) {
+    let (classifier, samples, options) = (classifier(), samples(), options(0.3));
+    let plan = Plan::new(&classifier, &samples, &options).unwrap();
+    let elsewhere = Window { top: 0, left: 0, height: 1, width: 1 };
+    let (mut job, inversion) = confined[0].clone();
+    job.window = Some(elsewhere);
+    let beside = [&[(job, inversion)], &confined[1..]].concat();
+    let problem = |confined: &[(Job, Inversion)]| {
+        plan.conclude(Survey::of([first, whole, confined].concat())).unwrap_err().to_string()
+    };
+    assert!(problem(&beside).contains("1 further looks are missing, the first at class 7"), "{}", problem(&beside));
+    let too_many = [&beside[..1], confined].concat();
+    assert!(problem(&too_many).contains("not those that the suspicious classes call for"), "{}", problem(&too_many));
 }

@@ -102,7 +102,7 @@ impl Search {
 
     /// The same search, before its first step, for a trigger within `window`.
     pub fn confined_to(self, window: Window) -> Self {
-        Search { variables: self.variables.confined_to(window), ..self }
+        Search { variables: self.variables.confined_to(window, &self.config), ..self }
     }
 
     /// The search that was read back from disk, under the configuration that it was begun with.

@@ -21,7 +21,7 @@ const WHOLE: Bounds = Bounds { backdoored_below: 0.15, clean_from: 0.27 };
 pub const TINY_BELOW: f64 = WHOLE.backdoored_below;
 
 /// Of scores by the size of triggers with and without a window.
-const CONFINED: Bounds = Bounds { backdoored_below: 0.32, clean_from: 0.37 };
+const CONFINED: Bounds = Bounds { backdoored_below: 0.31, clean_from: 0.34 };
 
 /// The likeness that a small trigger gives, as a share of the usual, where it neither speaks for a backdoor nor against it.
 const NEUTRAL_LIKENESS: f64 = 0.5;
@@ -204,7 +204,7 @@ mod tests {
         let cases = [
             ("a patch that is found at once", 0.1, Some(0.1), 0.199, Verdict::Backdoored),
             ("a patch that is found in a window", 0.6, Some(0.2), 0.293, Verdict::Backdoored),
-            ("nearly", 0.6, Some(0.242), 0.355, Verdict::Inconclusive),
+            ("nearly", 0.6, Some(0.222), 0.326, Verdict::Inconclusive),
             ("small anywhere", 0.4, Some(0.4), 0.795, Verdict::Clean),
             ("tiny, but not in one place", 0.1, None, 1.988, Verdict::Inconclusive),
             ("small, but not in one place", 0.2, None, 1.988, Verdict::Clean),

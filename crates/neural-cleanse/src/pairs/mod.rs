@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::inversion::{Config, Inversion, Norm};
 use crate::likeness::{self, Likeness, Usual};
 use crate::look::{Look, Method};
-use crate::scan::{FURTHER_LOOKS, Job, Observer, Plan, all_further_looks, class_label};
+use crate::scan::{FURTHER_LOOKS, Job, Observer, Plan, class_label};
 use crate::searches::{Contender, Searches};
 use crate::window::Window;
 use columns::{ColumnBounds, ColumnLooks};
@@ -119,9 +119,9 @@ pub(crate) fn scan(plan: &Plan<'_>, observer: &dyn Observer) -> Result<PairScan>
     };
 
     let standing_out = table.standing_out(bounds);
-    let confined = search_again(confined_to_one_place(&standing_out, &contenders, config.norm))?;
+    let of_columns = search_again(confined_to_one_place(&standing_out, &contenders, config.norm))?;
     let looks_at_column = |target: usize| {
-        let of_column = confined.iter().filter(|look| look.class == target);
+        let of_column = of_columns.iter().filter(|look| look.class == target);
         let share = |look: &Contender| {
             let size = converged_norm(look)? * relative_size(look, typically);
             Some(table.share_of_usual(source(look), size))
@@ -135,8 +135,9 @@ pub(crate) fn scan(plan: &Plan<'_>, observer: &dyn Observer) -> Result<PairScan>
     // What was dropped was as expected, and has no trigger to look at again.
     let is_finished = |pair: &(usize, usize)| inversion_of(&contenders, *pair).is_some();
     let suspicious: Vec<(usize, usize)> = table.suspicious(&attacked).into_iter().filter(is_finished).collect();
-    let further = search_again(further_contenders(&suspicious, &contenders, config.norm))?;
-    let usual_aim = if further.is_empty() { None } else { usual_aim(plan, &clean, &contenders, &references)? };
+    let whole = search_again(whole_contenders(&suspicious, config.norm))?;
+    let confined = search_again(confined_contenders(plan, &suspicious, &contenders, &whole, config.norm)?)?;
+    let usual_aim = if suspicious.is_empty() { None } else { usual_aim(plan, &clean, &contenders, &references)? };
     let found_by = |look: &Contender| -> Result<Option<Found>> {
         let Some(norm) = converged_norm(look) else { return Ok(None) };
         let alike = likeness_by(plan, look)?;
@@ -145,20 +146,20 @@ pub(crate) fn scan(plan: &Plan<'_>, observer: &dyn Observer) -> Result<PairScan>
         let directness = alike.and_then(|alike| usually.directness(alike));
         Ok(Some(Found { size: norm * relative_size(look, typically), likeness, directness, aim }))
     };
-    let found: Vec<Option<Found>> = further.iter().map(found_by).collect::<Result<_>>()?;
-    let looks_at = |(&pair, found): (&(usize, usize), &[Option<Found>])| {
-        let (whole, confined) = found.split_at(FURTHER_LOOKS);
+    let found_for = |pair: (usize, usize), looks: &[Contender]| -> Result<Vec<Option<Found>>> {
+        looks.iter().filter(|look| is_of(look, pair)).map(found_by).collect()
+    };
+    let looks_at = |&pair: &(usize, usize)| -> Result<FurtherLooks> {
         let size = sizes[pair].unwrap_or(f64::INFINITY);
         let first = Found { likeness: table.likeness(pair.0, pair.1), ..Found::of_size(size) };
-        FurtherLooks { pair, first, whole: whole.to_vec(), confined: confined.to_vec() }
+        Ok(FurtherLooks { pair, first, whole: found_for(pair, &whole)?, confined: found_for(pair, &confined)? })
     };
-    let looks: Vec<FurtherLooks> =
-        suspicious.iter().zip(found.chunks(all_further_looks(config.norm))).map(looks_at).collect();
+    let looks: Vec<FurtherLooks> = suspicious.iter().map(looks_at).collect::<Result<_>>()?;
     let names: Vec<String> = (0..classifier.classes()).map(|class| class_label(classifier, class)).collect();
     let found = table.judge(&names, bounds, &columns, &looks);
     let spent = |contenders: &[Contender]| contenders.iter().map(|contender| contender.gradient_samples).sum::<u64>();
     Ok(PairScan {
-        gradient_samples: spent(&contenders) + spent(&confined) + spent(&further),
+        gradient_samples: [&contenders, &of_columns, &whole, &confined].map(|searched| spent(searched)).iter().sum(),
         columns: (0..classifier.classes()).map(|target| table.column(target)).collect(),
         pairs: (contenders.into_iter())
             .map(|contender| pair(contender, plan, &table, &looks, &found.attacks))
@@ -179,19 +180,42 @@ fn contenders(plan: &Plan<'_>) -> Vec<Contender> {
 }
 
 /// What the search for a pair came to, if it was finished.
-fn inversion_of(contenders: &[Contender], (of, to): (usize, usize)) -> Option<&Inversion> {
-    let of_pair = contenders.iter().find(|contender| (source(contender), contender.class) == (of, to));
-    of_pair.and_then(|contender| contender.inversion.as_ref())
+fn inversion_of(contenders: &[Contender], pair: (usize, usize)) -> Option<&Inversion> {
+    contenders.iter().find(|contender| is_of(contender, pair)).and_then(|contender| contender.inversion.as_ref())
 }
 
-/// The further looks at the `suspicious` pairs: at the whole image, and confined to where their first triggers are most opaque.
-fn further_contenders(suspicious: &[(usize, usize)], first: &[Contender], norm: Norm) -> Vec<Contender> {
-    let looks = |&(source, class): &(usize, usize)| {
-        let found = inversion_of(first, (source, class)).into_iter();
-        let jobs = found.flat_map(move |found| Job::further(class, Window::densest(&found.trigger, WINDOW), norm, 0));
-        jobs.map(move |job| Contender::of_pair(source, job))
+/// The further looks at the `suspicious` pairs that have the whole image to change.
+fn whole_contenders(suspicious: &[(usize, usize)], norm: Norm) -> Vec<Contender> {
+    let looks = |&(source, target): &(usize, usize)| {
+        Job::whole(target, norm, 0).map(move |job| Contender::of_pair(source, job))
     };
     suspicious.iter().flat_map(looks).collect()
+}
+
+/// The looks that are confined to where a trigger of the pair does most, of those that the `first` look and the further ones at the `whole` image found. Under the maximum norm, which
+/// makes triggers faint rather than small, there are none.
+fn confined_contenders(
+    plan: &Plan<'_>,
+    suspicious: &[(usize, usize)],
+    first: &[Contender],
+    whole: &[Contender],
+    norm: Norm,
+) -> Result<Vec<Contender>> {
+    if norm == Norm::Inf {
+        return Ok(Vec::new());
+    }
+    let window = |pair: (usize, usize)| {
+        let further = whole.iter().filter(|look| is_of(look, pair)).filter_map(|look| look.inversion.as_ref());
+        let further = further.filter(|inversion| inversion.converged);
+        let triggers = inversion_of(first, pair).into_iter().chain(further).map(|inversion| &inversion.trigger);
+        Window::of_most_effect(plan.classifier, &plan.working, (Some(pair.0), pair.1), triggers, WINDOW)
+    };
+    let looks = |&(source, target): &(usize, usize)| -> Result<Vec<Contender>> {
+        let jobs = window((source, target))?.into_iter().flat_map(|window| Job::confined(target, window, norm, 0));
+        Ok(jobs.map(|job| Contender::of_pair(source, job)).collect())
+    };
+    let of_pairs: Vec<Vec<Contender>> = suspicious.iter().map(looks).collect::<Result<_>>()?;
+    Ok(of_pairs.into_iter().flatten().collect())
 }
 
 /// For each of `targets`, the triggers from every source, confined to the one place where those that were found for it are most opaque together. Under the maximum norm, which
@@ -320,6 +344,11 @@ fn left_out(plan: &Plan<'_>, names: &[String]) -> Option<Look> {
     let left_out: Vec<&str> = too_few.map(|class| names[class].as_str()).collect();
     let words = format!("not looked at as sources, with fewer than {FEWEST_IMAGES} images: {}", left_out.join(", "));
     (!left_out.is_empty()).then(|| Look { words, ..Look::by(Method::Pair, Verdict::Clean, None) })
+}
+
+/// Whether it is a search for this pair.
+fn is_of(contender: &Contender, pair: (usize, usize)) -> bool {
+    (source(contender), contender.class) == pair
 }
 
 /// The class of the images.

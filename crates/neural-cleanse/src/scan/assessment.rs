@@ -1,12 +1,41 @@
 //! What the looks at the classes of a model show.
 
-use super::survey::{Finished, Survey, size};
+use std::collections::HashMap;
+
+use super::survey::{Finished, Survey, WINDOW, size};
 use super::{Job, Plan};
 use crate::detection::{self, FurtherLooks, Rule, Statistics};
 use crate::error::{Error, Result};
 use crate::foreignness::{self, Distances};
 use crate::inversion::{Inversion, Norm};
 use crate::look::geometric_mean;
+use crate::window::Window;
+
+/// What is measured of triggers, each once.
+pub(super) struct Measured<'a> {
+    distances: Distances<'a>,
+    /// By class, and by how many rounds the triggers are of that tell the window.
+    windows: HashMap<(usize, usize), Option<Window>>,
+}
+
+impl Measured<'_> {
+    /// Where the triggers of the class at `position` do most, of the first look and so many `rounds`.
+    fn window(&mut self, plan: &Plan<'_>, survey: &Survey, position: usize, rounds: usize) -> Result<Option<Window>> {
+        let class = survey.class(position);
+        if let Some(&known) = self.windows.get(&(class, rounds)) {
+            return Ok(known);
+        }
+        let triggers = survey.whole_triggers(position, plan.options.config.norm, rounds);
+        let window = Window::of_most_effect(plan.classifier, &plan.working, (None, class), triggers, WINDOW)?;
+        self.windows.insert((class, rounds), window);
+        Ok(window)
+    }
+
+    /// Frees the memory that takes while other things are done.
+    pub fn rest(&mut self) {
+        self.distances.rest();
+    }
+}
 
 /// How a scan stands.
 pub(super) enum Progress {
@@ -34,45 +63,79 @@ impl Plan<'_> {
     ///
     /// # Errors
     /// If its inversions are not those of the classes of this scan and of looks that these call for, or the engine fails.
-    pub(super) fn progress(&self, survey: &Survey, distances: &mut Distances<'_>) -> Result<Progress> {
+    pub(super) fn progress(&self, survey: &Survey, measured: &mut Measured<'_>) -> Result<Progress> {
         self.check_classes(survey)?;
         let (norm, rule) = (self.options.config.norm, self.options.rule());
         let statistics = survey.statistics(norm);
         let suspects = survey.suspicious(&statistics, rule);
         let peers = survey.peers(&statistics, &suspects, norm);
-        let mut jobs = survey.further_jobs(&suspects, &peers, norm, 0);
-        let missing = survey.missing(&jobs);
-        if !missing.is_empty() {
-            return Ok(Progress::Asks(missing));
-        }
-        let mut assessment = self.assess(survey, distances, &statistics, &suspects, &peers, 1)?;
-        let close = assessment.close(survey, norm, rule);
-        if !close.is_empty() {
-            jobs.extend(survey.further_jobs(&close, &peers, norm, 1));
+        let (mut jobs, mut looked_at) = (Vec::new(), suspects.clone());
+        let mut round = 0;
+        let assessment = loop {
+            // Where the confined looks are is for those at the whole image to tell.
+            jobs.extend(survey.whole_jobs(&looked_at, norm, round));
             let missing = survey.missing(&jobs);
             if !missing.is_empty() {
                 return Ok(Progress::Asks(missing));
             }
-            assessment = self.assess(survey, distances, &statistics, &suspects, &peers, ROUNDS)?;
-        }
-        let is_of_another = |(job, inversion): &(Job, Inversion)| job.class != inversion.target_class;
-        if survey.further.len() != jobs.len() || survey.further.iter().any(is_of_another) {
-            return Err(Error::Config("the further looks are not those that the suspicious classes call for".into()));
+            jobs.extend(self.confined_jobs(survey, measured, &looked_at, &peers, round)?);
+            let missing = survey.missing(&jobs);
+            if !missing.is_empty() {
+                return Ok(Progress::Asks(missing));
+            }
+            round += 1;
+            let assessment = self.assess(survey, measured, &statistics, &suspects, &peers, round)?;
+            looked_at = assessment.close(survey, norm, rule);
+            if round == ROUNDS || looked_at.is_empty() {
+                break assessment;
+            }
+        };
+        if survey.further.len() != jobs.len() {
+            return Err(not_called_for());
         }
         Ok(Progress::Complete(assessment))
     }
 
-    /// Where no trigger was measured yet.
-    pub(super) fn distances(&self) -> Distances<'_> {
-        Distances::new(self.classifier, &self.working)
+    /// The looks of `round`, the first being 0, that are confined to a window, at the classes at `positions`, and one at each of their `peers`. Under the maximum norm there are none.
+    fn confined_jobs(
+        &self,
+        survey: &Survey,
+        measured: &mut Measured<'_>,
+        positions: &[usize],
+        peers: &[usize],
+        round: usize,
+    ) -> Result<Vec<Job>> {
+        let norm = self.options.config.norm;
+        let mut jobs = Vec::new();
+        if norm == Norm::Inf {
+            return Ok(jobs);
+        }
+        for &position in positions {
+            let window = measured.window(self, survey, position, round + 1)?.into_iter();
+            jobs.extend(window.flat_map(|window| Job::confined(survey.class(position), window, norm, round)));
+        }
+        for &peer in peers {
+            let window = measured.window(self, survey, peer, 0)?;
+            jobs.extend(window.and_then(|window| Job::confined(survey.class(peer), window, norm, round).next()));
+        }
+        Ok(jobs)
     }
 
+    /// Where nothing was measured yet.
+    pub(super) fn unmeasured(&self) -> Measured<'_> {
+        Measured { distances: Distances::new(self.classifier, &self.working), windows: HashMap::new() }
+    }
+
+    /// That the survey is of the classes of this scan, and each inversion of the class of its job.
     fn check_classes(&self, survey: &Survey) -> Result<()> {
         let mut surveyed: Vec<usize> = (0..survey.finished.len()).map(|i| survey.class(i)).collect();
         surveyed.extend(survey.dropped.iter().map(|class| class.target_class));
         surveyed.sort_unstable();
         if surveyed != self.classes {
             return Err(Error::Config("the inversions are not those of the classes of this scan".into()));
+        }
+        if survey.further.iter().any(|(job, inversion)| job.class != inversion.target_class) {
+            return Err(not_called_for());
         }
         Ok(())
     }
@@ -81,7 +144,7 @@ impl Plan<'_> {
     fn assess(
         &self,
         survey: &Survey,
-        distances: &mut Distances<'_>,
+        measured: &mut Measured<'_>,
         statistics: &Statistics,
         suspects: &[usize],
         peers: &[usize],
@@ -91,7 +154,7 @@ impl Plan<'_> {
         let sizes = |&peer: &usize| survey.looks(peer, norm, rounds).map(|(_, look)| size(norm, look)).collect();
         let sizes_of_peers: Vec<Vec<Option<f64>>> = peers.iter().map(sizes).collect();
         let statistics = statistics.clone().with_confined_sizes(&sizes_of_peers);
-        let foreignness = self.foreignness(survey, distances, suspects, rounds)?;
+        let foreignness = self.foreignness(survey, measured, suspects, rounds)?;
         let looks = |&position: &usize| FurtherLooks {
             foreignness: foreignness[position],
             ..survey.looks_at(position, norm, rounds, |job, inversion| {
@@ -107,7 +170,7 @@ impl Plan<'_> {
     fn foreignness(
         &self,
         survey: &Survey,
-        distances: &mut Distances<'_>,
+        measured: &mut Measured<'_>,
         suspects: &[usize],
         rounds: usize,
     ) -> Result<Vec<Option<f64>>> {
@@ -119,12 +182,12 @@ impl Plan<'_> {
         // Of each class, the distances of all its triggers that count.
         let mut all: Vec<Vec<Vec<f64>>> = vec![Vec::new(); survey.finished.len()];
         for (of_class, Finished { inversion, .. }) in all.iter_mut().zip(&survey.finished) {
-            of_class.extend(distances.of(0, inversion)?);
+            of_class.extend(measured.distances.of(0, inversion)?);
         }
         let Some(usual) = foreignness::usual(all.iter().flatten()) else { return Ok(unmeasured) };
         for &suspect in suspects {
             for (job, inversion) in survey.looks(suspect, norm, rounds).filter(|(job, _)| job.window.is_none()) {
-                all[suspect].extend(distances.of(job.look, inversion)?);
+                all[suspect].extend(measured.distances.of(job.look, inversion)?);
             }
         }
         let mean = |of_class: &Vec<Vec<f64>>| {
@@ -152,4 +215,8 @@ impl Assessment {
         let is_close = |look: &&FurtherLooks| detection::is_close(&self.statistics, rule, look);
         self.looks.iter().filter(is_close).map(|look| look.position).collect()
     }
+}
+
+fn not_called_for() -> Error {
+    Error::Config("the further looks are not those that the suspicious classes call for".into())
 }

@@ -25,7 +25,7 @@ use crate::trigger::Backdoor;
 
 use assessment::{Assessment, Progress, ROUNDS};
 pub use observer::Observer;
-pub(crate) use survey::{FURTHER_LOOKS, all_further_looks};
+pub(crate) use survey::FURTHER_LOOKS;
 use survey::{Finished, norm_of, statistic};
 pub use survey::{Job, Survey};
 
@@ -277,11 +277,11 @@ impl<'a> Plan<'a> {
         } else {
             Survey::of(zip(jobs.iter().copied(), searches.finish(&jobs)?))
         };
-        let mut distances = self.distances();
+        let mut measured = self.unmeasured();
         loop {
-            match self.progress(&survey, &mut distances)? {
+            match self.progress(&survey, &mut measured)? {
                 Progress::Asks(jobs) => {
-                    distances.rest();
+                    measured.rest();
                     survey.add(zip(jobs.iter().copied(), searches.finish(&jobs)?));
                 }
                 Progress::Complete(assessment) => return self.report(survey, assessment),
@@ -299,7 +299,7 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// If `survey` is not of the first jobs of this scan and of further ones that these called for, or the engine fails.
     pub fn next_jobs(&self, survey: &Survey) -> Result<Vec<Job>> {
-        match self.progress(survey, &mut self.distances())? {
+        match self.progress(survey, &mut self.unmeasured())? {
             Progress::Asks(jobs) => Ok(jobs),
             Progress::Complete(_) => Ok(Vec::new()),
         }
@@ -310,7 +310,7 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// If it is not complete, or the engine fails.
     pub fn conclude(&self, survey: Survey) -> Result<Scan> {
-        match self.progress(&survey, &mut self.distances())? {
+        match self.progress(&survey, &mut self.unmeasured())? {
             Progress::Asks(jobs) => Err(Error::Config(format!(
                 "{} further looks are missing, the first at class {}",
                 jobs.len(),

@@ -12,10 +12,10 @@ use crate::window::Window;
 pub(crate) const FURTHER_LOOKS: usize = 2;
 
 /// The part of each side of the image that this window has.
-const WINDOW: usize = 3;
+pub(super) const WINDOW: usize = 3;
 
 /// How many further looks these are in all. The maximum norm, which makes triggers faint rather than small, is judged without the confined ones.
-pub(crate) fn all_further_looks(norm: Norm) -> usize {
+fn all_further_looks(norm: Norm) -> usize {
     if norm == Norm::Inf { FURTHER_LOOKS } else { 2 * FURTHER_LOOKS }
 }
 
@@ -39,15 +39,16 @@ impl Job {
         Job { class, look: 0, window: None }
     }
 
-    /// The further looks at a class in a round, the first being 0: at the whole image, and confined to `window`.
-    pub(crate) fn further(class: usize, window: Window, norm: Norm, round: usize) -> impl Iterator<Item = Job> {
-        let before = round * all_further_looks(norm);
-        let confined = move |look| (look > FURTHER_LOOKS).then_some(window);
-        (1..=all_further_looks(norm)).map(move |look| Job {
-            class,
-            look: (before + look) as u64,
-            window: confined(look),
-        })
+    /// The further looks at the whole image that a class is given in a round, the first being 0.
+    pub(crate) fn whole(class: usize, norm: Norm, round: usize) -> impl Iterator<Item = Job> {
+        let before = (round * all_further_looks(norm)) as u64;
+        (1..=FURTHER_LOOKS as u64).map(move |look| Job { class, look: before + look, window: None })
+    }
+
+    /// The looks of that round that are confined to `window`.
+    pub(crate) fn confined(class: usize, window: Window, norm: Norm, round: usize) -> impl Iterator<Item = Job> {
+        let (all, before) = (all_further_looks(norm), round * all_further_looks(norm));
+        (FURTHER_LOOKS + 1..=all).map(move |look| Job { class, look: (before + look) as u64, window: Some(window) })
     }
 }
 
@@ -126,24 +127,16 @@ impl Survey {
         Survey { finished, dropped, typical: Some(typical), further: Vec::new() }
     }
 
-    /// The looks of `round`, the first being 0, at the classes at `positions`: at the whole image, and confined to where their triggers are most opaque. After them one that is
-    /// confined at each of their `peers`.
-    pub(super) fn further_jobs(&self, positions: &[usize], peers: &[usize], norm: Norm, round: usize) -> Vec<Job> {
-        let looks = |&position: &usize| {
-            let window = self.window(position, norm, round).into_iter();
-            window.flat_map(move |window| Job::further(self.class(position), window, norm, round))
-        };
-        let confined_look = |position| looks(position).find(|job| job.window.is_some());
-        let of_peers = if positions.is_empty() { &[] } else { peers };
-        positions.iter().flat_map(looks).chain(of_peers.iter().filter_map(confined_look)).collect()
+    /// The looks of `round`, the first being 0, that have the whole image to change, at the classes at `positions`.
+    pub(super) fn whole_jobs(&self, positions: &[usize], norm: Norm, round: usize) -> Vec<Job> {
+        positions.iter().flat_map(|&position| Job::whole(self.class(position), norm, round)).collect()
     }
 
-    /// Where the triggers of the class at `position` are most opaque together, of the looks at the whole image before `round`.
-    fn window(&self, position: usize, norm: Norm, round: usize) -> Option<Window> {
-        let further = self.looks(position, norm, round).filter(|(job, _)| job.window.is_none());
+    /// The triggers that had the whole image to change, of the class at `position`: of the first look and those of so many `rounds`.
+    pub(super) fn whole_triggers(&self, position: usize, norm: Norm, rounds: usize) -> Vec<&Trigger> {
+        let further = self.looks(position, norm, rounds).filter(|(job, _)| job.window.is_none());
         let whole = once(&self.finished[position].inversion).chain(further.map(|(_, inversion)| inversion));
-        let found = whole.filter(|inversion| inversion.converged).map(|inversion| &inversion.trigger);
-        Window::densest_of(found, WINDOW)
+        whole.filter(|inversion| inversion.converged).map(|inversion| &inversion.trigger).collect()
     }
 
     /// What came of the looks at the class at `position` in so many `rounds`, in their order.
@@ -252,15 +245,15 @@ mod tests {
 
     use super::*;
 
-    /// What a look at class 0 finds, with a trigger that is opaque at one pixel.
-    fn found(job: Job, row: usize, column: usize) -> (Job, Inversion) {
+    /// What a look at class 0 finds, with a trigger that is opaque at the pixel `[at, at]`.
+    fn found(job: Job, converged: bool, at: usize) -> (Job, Inversion) {
         let mut mask = Array3::zeros((1, 9, 9));
-        mask[[0, row, column]] = 1.0;
+        mask[[0, at, at]] = 1.0;
         let trigger = Trigger::new(mask, Array3::zeros((1, 9, 9))).unwrap();
         let inversion = Inversion {
             target_class: job.class,
             trigger,
-            converged: true,
+            converged,
             extent: None,
             steps: Vec::new(),
             gradient_samples: 0,
@@ -269,17 +262,30 @@ mod tests {
     }
 
     #[test]
-    fn closer_looks_are_where_all_triggers_in_the_whole_image_are_most_opaque_together() {
-        let at = |top, left| Some(Window { top, left, height: 3, width: 3 });
-        let windows = |survey: &Survey, round| {
-            let jobs = survey.further_jobs(&[0], &[], Norm::L2, round);
-            jobs.iter().map(|job| job.window).collect::<Vec<_>>()
+    fn windows_are_where_triggers_with_the_whole_image_to_change_are() {
+        let window = Window { top: 0, left: 0, height: 3, width: 3 };
+        let round = |round| Job::whole(0, Norm::L2, round).chain(Job::confined(0, window, Norm::L2, round));
+        let survey =
+            Survey::of([Job::first(0)].into_iter().chain(round(0)).chain(round(1)).zip(0..).map(|(job, at)| {
+                let converged = job.look != 2;
+                found(job, converged, at)
+            }));
+        let at = |rounds| -> Vec<usize> {
+            let triggers = survey.whole_triggers(0, Norm::L2, rounds);
+            triggers.iter().filter_map(|trigger| (0..9).find(|&at| trigger.mask[[0, at, at]] > 0.0)).collect()
         };
-        let mut survey = Survey::of([found(Job::first(0), 1, 1)]);
-        assert_eq!(windows(&survey, 0), [None, None, at(0, 0), at(0, 0)]);
-        let places = [(7, 7), (8, 8), (1, 1), (1, 1)];
-        let further = survey.further_jobs(&[0], &[], Norm::L2, 0).into_iter().zip(places);
-        survey.add(further.map(|(job, (row, column))| found(job, row, column)));
-        assert_eq!(windows(&survey, 1), [None, None, at(6, 6), at(6, 6)], "those in a window tell no place");
+        assert_eq!([at(0), at(1), at(2)], [vec![0], vec![0, 1], vec![0, 1, 5, 6]]);
+    }
+
+    #[test]
+    fn the_looks_of_a_round_have_numbers_of_their_own() {
+        let window = Window { top: 0, left: 0, height: 3, width: 3 };
+        let looks = |norm, round| {
+            let jobs = Job::whole(0, norm, round).chain(Job::confined(0, window, norm, round));
+            jobs.map(|job| (job.look, job.window.is_some())).collect::<Vec<_>>()
+        };
+        assert_eq!(looks(Norm::L2, 0), [(1, false), (2, false), (3, true), (4, true)]);
+        assert_eq!(looks(Norm::L2, 1), [(5, false), (6, false), (7, true), (8, true)]);
+        assert_eq!(looks(Norm::Inf, 1), [(3, false), (4, false)]);
     }
 }
