@@ -17,6 +17,7 @@ mod scan;
 mod scan_all;
 mod schema;
 mod table;
+mod trigger_files;
 
 use std::ffi::OsString;
 

@@ -15,7 +15,7 @@ use neural_cleanse::{Classifier, CleanSet, Config, Norm, ScanOptions, Trigger};
 
 use crate::options::{DataArguments, ModelArguments};
 use crate::progress::{Interrupt, Progress};
-use crate::scan::trigger_paths;
+use crate::trigger_files::trigger_paths;
 use crate::{Invocation, SUCCESS, Status, log, table};
 
 /// Repair a backdoored model: by unlearning, pruning or filtering, or several in the order given.

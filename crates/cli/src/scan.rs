@@ -5,18 +5,18 @@ use std::time::Instant;
 
 use anyhow::Context;
 use clap::{ArgAction, Args, ValueEnum};
-use ndarray::Axis;
 use neural_cleanse::data::Picked;
-use neural_cleanse::report::{Evidence, ScanPage, ScanReport, write_sarif, write_trigger_picture};
+use neural_cleanse::report::{Evidence, ScanPage, ScanReport, write_sarif};
 use neural_cleanse::{
-    Classifier, CleanSet, Config, Error, Fingerprint, Mode, Norm, Rule, Scan, ScanOptions, Store, Trigger, TriggerKind,
-    Verdict, remove_unfinished, scan_in_mode,
+    Classifier, CleanSet, Config, Error, Fingerprint, Mode, Norm, Rule, ScanOptions, Store, TriggerKind, Verdict,
+    remove_unfinished, scan_in_mode,
 };
 use sha2::{Digest, Sha256};
 
 use crate::limits::TimeArguments;
 use crate::options::{DataArguments, ModelArguments};
 use crate::progress::{INTERRUPTED, Interrupt, Progress};
+use crate::trigger_files;
 use crate::{ERROR, Invocation, Status, table};
 
 /// Say whether a model hides a backdoor, for which class, and show the trigger.
@@ -217,7 +217,7 @@ pub fn run(arguments: &ScanArguments, invocation: &Invocation) -> anyhow::Result
         _ => classifier,
     };
     let out = arguments.out_folder()?;
-    create_folders(&out)?;
+    trigger_files::create_folder(&out)?;
     let options = ScanOptions {
         config,
         classes: arguments.classes.clone(),
@@ -254,7 +254,7 @@ pub fn run(arguments: &ScanArguments, invocation: &Invocation) -> anyhow::Result
     let evidence = match samples {
         Some(samples) => {
             let clean = CleanSet::new(&classifier, samples)?;
-            write_triggers(&out, &scan, &report, &clean, &classifier)?;
+            trigger_files::write(&out, &scan, &report, &clean, &classifier)?;
             Evidence::gather(&scan, &classifier, &clean)?
         }
         None => Vec::new(),
@@ -407,62 +407,6 @@ fn say_how_to_go_on(why: &str, store: Option<&Store>, out: &Path) {
             );
         }
     }
-}
-
-/// The trigger of each class and of each pair that belongs to an attack, as arrays and pictures.
-fn write_triggers(
-    out: &Path,
-    scan: &Scan,
-    report: &ScanReport,
-    clean: &CleanSet,
-    classifier: &Classifier,
-) -> anyhow::Result<()> {
-    let write = |trigger: &Trigger, path: PathBuf, source: Option<usize>, target: usize| {
-        let sample = clean.rows_to_send(source, target).first().copied().unwrap_or(0);
-        let sample = clean.images.index_axis(Axis(0), sample);
-        trigger.write_npz(&path.with_extension("npz"))?;
-        write_trigger_picture(&path.with_extension("png"), trigger, sample, classifier.value_range())
-    };
-    for class in &scan.classes {
-        let target = class.inversion.target_class;
-        write(&class.inversion.trigger, trigger_path(out, report, target), None, target)?;
-    }
-    for (pair, inversion) in scan.pairs.iter().flat_map(|pairs| pairs.attacked()) {
-        let path = pair_path(out, report, pair.source, pair.target);
-        write(&inversion.trigger, path, Some(pair.source), pair.target)?;
-    }
-    Ok(())
-}
-
-fn create_folders(out: &Path) -> anyhow::Result<()> {
-    let triggers = out.join("triggers");
-    std::fs::create_dir_all(&triggers).with_context(|| format!("cannot create {}", triggers.display()))
-}
-
-/// Where the trigger of `class` lies in a scan's folder `out`, but for the extension. All numbers have as many digits.
-fn trigger_path(out: &Path, report: &ScanReport, class: usize) -> PathBuf {
-    let digits = digits(report);
-    out.join("triggers").join(format!("class_{class:0digits$}"))
-}
-
-/// The same for the trigger that sends images of class `source` to class `target`.
-fn pair_path(out: &Path, report: &ScanReport, source: usize, target: usize) -> PathBuf {
-    let digits = digits(report);
-    out.join("triggers").join(format!("pair_{source:0digits$}_{target:0digits$}"))
-}
-
-/// Where the triggers that lead to class `target` lie: that for images of all classes or, where it was not searched for, those of the pairs that
-/// belong to an attack.
-pub fn trigger_paths(out: &Path, report: &ScanReport, target: usize) -> Vec<PathBuf> {
-    if report.classes.iter().any(|class| class.target_class == target) {
-        return vec![trigger_path(out, report, target)];
-    }
-    let pairs = report.pairs.iter().flatten().filter(|pair| pair.attacked && pair.target == target);
-    pairs.map(|pair| pair_path(out, report, pair.source, pair.target)).collect()
-}
-
-fn digits(report: &ScanReport) -> usize {
-    report.model.classes.saturating_sub(1).to_string().len().max(3)
 }
 
 /// Of a file, in hexadecimal.

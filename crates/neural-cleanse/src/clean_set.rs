@@ -2,9 +2,10 @@
 
 use ndarray::{Array4, Axis};
 
-use crate::classifier::{Classifier, classes_of};
+use crate::classifier::Classifier;
 use crate::data::Samples;
 use crate::error::Result;
+use crate::logits::classes_of;
 use crate::trigger::Trigger;
 
 /// Clean images with the classes that they belong to.

@@ -5,9 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::classifier::{Classifier, classes_of};
+use crate::classifier::Classifier;
 use crate::clean_set::CleanSet;
 use crate::error::Result;
+use crate::logits::classes_of;
 use crate::trigger::Trigger;
 
 /// The share of a trigger's success that what is left of it must have.

@@ -10,11 +10,12 @@ use std::ops::Range;
 use ndarray::{Array1, Array2, ArrayView1, Axis, s};
 use onnx_grad::{Graph, Tensor};
 
-use crate::classifier::{BATCH, Classifier, Predictor, classes_of};
+use crate::classifier::{BATCH, Classifier, Predictor};
 use crate::clean_set::{CleanSet, evenly};
 use crate::detection::median;
 use crate::error::Result;
 use crate::inversion::Inversion;
+use crate::logits::classes_of;
 use crate::look;
 use crate::trigger::Trigger;
 

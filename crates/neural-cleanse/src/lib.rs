@@ -24,6 +24,7 @@ mod foreignness;
 mod interface;
 pub mod inversion;
 mod likeness;
+mod logits;
 mod look;
 pub mod margin;
 mod median_polish;

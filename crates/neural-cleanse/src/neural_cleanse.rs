@@ -4,11 +4,12 @@ use std::ops::ControlFlow;
 
 use ndarray::{Array2, Array4, ArrayView4, Axis};
 
-use crate::classifier::{Classifier, classes_of};
+use crate::classifier::Classifier;
 use crate::clean_set::CleanSet;
 use crate::data::Samples;
 use crate::error::{Error, Result};
 use crate::inversion::{Config, Inversion, Objective, invert};
+use crate::logits::classes_of;
 use crate::mitigation::{Backdoor, Filter, Mitigation, Repair, mitigate};
 use crate::scan::{HELD_OUT_PART, Observer, Scan, ScanOptions, scan};
 

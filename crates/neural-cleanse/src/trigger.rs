@@ -177,8 +177,11 @@ impl Trigger {
     /// The trigger without what is outside `window`.
     pub(crate) fn within(&self, window: Window) -> Self {
         let mut within = self.clone();
-        for ((y, x), _) in self.pixel_opacities().indexed_iter().filter(|((y, x), _)| !window.contains(*y, *x)) {
-            within.clear(y, x);
+        let (_, rows, columns) = self.mask.dim();
+        for (row, column) in ndarray::indices((rows, columns)) {
+            if !window.contains(row, column) {
+                within.clear(row, column);
+            }
         }
         within
     }

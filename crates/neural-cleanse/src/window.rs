@@ -3,9 +3,10 @@
 use ndarray::{Array2, Axis, s};
 use serde::{Deserialize, Serialize};
 
-use crate::classifier::{Classifier, cross_entropy};
+use crate::classifier::Classifier;
 use crate::clean_set::CleanSet;
 use crate::error::Result;
+use crate::logits::cross_entropy;
 use crate::trigger::Trigger;
 
 /// On how many images the effect of a part of a trigger is measured, at the most.

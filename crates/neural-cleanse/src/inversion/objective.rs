@@ -2,9 +2,10 @@ use ndarray::{Array2, Array3, Array4, ArrayD, ArrayView4, ArrayViewD, Axis, Ix2,
 use onnx_grad::{ElementType, Graph, Tensor, ValueType, differentiate};
 
 use super::{Config, TriggerKind};
-use crate::classifier::{Classifier, classes_of};
+use crate::classifier::Classifier;
 use crate::engine::{Engine, Precision, Session};
 use crate::error::{Error, Result};
+use crate::logits::classes_of;
 use crate::trigger::Trigger;
 
 /// The attack objective as one compiled graph: images, triggers and targets go in; for each trigger the mean

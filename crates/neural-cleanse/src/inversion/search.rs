@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::variables::TriggerVariables;
 use super::{Config, CostSchedule, EarlyStop, Evaluate, Evaluation, Inversion, Step};
-use crate::classifier::classes_of;
 use crate::clean_set::CleanSet;
 use crate::error::{Error, Result};
+use crate::logits::classes_of;
 use crate::minibatches::Minibatches;
 use crate::trigger::Trigger;
 use crate::window::Window;

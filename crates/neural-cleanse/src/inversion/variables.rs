@@ -12,8 +12,8 @@ use crate::window::Window;
 /// The moments that the official code has Adam keep.
 const BETAS: (f64, f64) = (0.5, 0.9);
 
-/// The mask that a search in a window starts with. From a faint one it grows towards what the first minibatches are drawn to, the patch or strokes of the class beside it, and seeds differ
-/// in which; from a half-opaque one, which works at once, it is what does nothing that goes. (`docs/design.md` has what was measured.)
+/// The mask that a search in a window starts with. From a faint one it grows towards the patch or towards strokes of the class beside it, as its
+/// seed has it; from a half-opaque one, which works at once, it loses what does nothing. (`docs/error-rates.md` has what was measured.)
 const CONFINED_MASK: f64 = 0.5;
 
 /// The unconstrained variables behind a trigger and the optimiser that moves them. Each stands for a *share* in 0..1, `tanh(v)/2 + 1/2`. Of a
@@ -217,21 +217,21 @@ mod tests {
     #[test]
     fn in_a_window_a_mask_starts_half_opaque_and_the_pattern_as_it_was() {
         let window = Window { top: 1, left: 2, height: 2, width: 2 };
+        let triggers = |config: &Config| {
+            let (whole, confined) = (variables(config), variables(config).confined_to(window, config));
+            [whole, confined].map(|variables| variables.trigger(config))
+        };
+        let pixels = s![.., 1..3, 2..4];
         for (initial_mask, expected) in [(0.1, 0.5), (0.8, 0.8)] {
-            let config = Config { initial_mask, ..Config::default() };
-            let (whole, confined) = (variables(&config), variables(&config).confined_to(window, &config));
-            let (whole, confined) = (whole.trigger(&config), confined.trigger(&config));
+            let [whole, confined] = triggers(&Config { initial_mask, ..Config::default() });
             for ((_, y, x), &m) in confined.mask.indexed_iter() {
                 let expected = if window.contains(y, x) { expected } else { 0.0 };
                 assert!((m - expected).abs() < 1e-6, "row {y}, column {x}: {m}");
             }
-            let pixel = s![.., 1..3, 2..4];
-            assert_eq!(confined.pattern.slice(pixel), whole.pattern.slice(pixel));
+            assert_eq!(confined.pattern.slice(pixels), whole.pattern.slice(pixels));
         }
-        let config = Config { trigger: TriggerKind::Additive, ..Config::default() };
-        let (whole, confined) = (variables(&config), variables(&config).confined_to(window, &config));
-        let pixel = s![.., 1..3, 2..4];
-        assert_eq!(confined.trigger(&config).pattern.slice(pixel), whole.trigger(&config).pattern.slice(pixel));
+        let [whole, confined] = triggers(&Config { trigger: TriggerKind::Additive, ..Config::default() });
+        assert_eq!(confined.pattern.slice(pixels), whole.pattern.slice(pixels));
     }
 
     #[test]

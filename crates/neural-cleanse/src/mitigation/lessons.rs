@@ -9,9 +9,10 @@ use rand::{Rng, RngExt};
 use super::Backdoor;
 use super::teacher::{Teacher, temperature_for};
 use super::unlearning::Unlearning;
-use crate::classifier::{Classifier, classes_of, one_hot, share_right};
+use crate::classifier::Classifier;
 use crate::clean_set::CleanSet;
 use crate::error::Result;
+use crate::logits::{classes_of, one_hot, share_right};
 
 /// The part of an image's side by which it is shifted at the most: two pixels of 28 or 32.
 const FARTHEST: usize = 16;

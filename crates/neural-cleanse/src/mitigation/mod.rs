@@ -26,9 +26,10 @@ use ndarray::ArrayView4;
 use onnx_grad::Model;
 use serde::{Deserialize, Serialize};
 
-use crate::classifier::{Classifier, classes_of, share_right};
+use crate::classifier::Classifier;
 use crate::clean_set::CleanSet;
 use crate::error::{Error, Result};
+use crate::logits::{classes_of, share_right};
 pub use crate::trigger::Backdoor;
 
 /// One way to repair a model.

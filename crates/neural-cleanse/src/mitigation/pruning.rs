@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::ranking::{Reactions, most_responsive};
 use super::{Backdoor, Penultimate};
-use crate::classifier::{Classifier, Predictor, classes_of};
+use crate::classifier::{Classifier, Predictor};
 use crate::clean_set::CleanSet;
 use crate::error::{Error, Result};
+use crate::logits::classes_of;
 
 /// How far to prune.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -11,11 +11,11 @@ use rayon::prelude::*;
 
 use crate::aim;
 use crate::attack::Attack;
-use crate::classifier::classes_of;
 use crate::detection::{Verdict, median};
 use crate::error::Result;
 use crate::inversion::{Config, Inversion, Norm};
 use crate::likeness::{self, Likeness, Usual};
+use crate::logits::classes_of;
 use crate::look::{Look, Method};
 use crate::scan::{FURTHER_LOOKS, Job, Observer, Plan, class_label};
 use crate::searches::{Contender, Searches};

@@ -1,9 +1,10 @@
 use ndarray::{Array3, Axis};
 
-use crate::classifier::{Classifier, classes_of};
+use crate::classifier::Classifier;
 use crate::clean_set::CleanSet;
 use crate::error::Result;
 use crate::inversion::Step;
+use crate::logits::classes_of;
 use crate::scan::{ClassScan, Scan};
 use crate::trigger::Trigger;
 

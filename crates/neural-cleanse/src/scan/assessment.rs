@@ -1,41 +1,13 @@
 //! What the looks at the classes of a model show.
 
-use std::collections::HashMap;
-
-use super::survey::{Finished, Survey, WINDOW, size};
+use super::measured::Measured;
+use super::survey::{Finished, Survey, size};
 use super::{Job, Plan};
 use crate::detection::{self, FurtherLooks, Rule, Statistics};
 use crate::error::{Error, Result};
-use crate::foreignness::{self, Distances};
+use crate::foreignness;
 use crate::inversion::{Inversion, Norm};
 use crate::look::geometric_mean;
-use crate::window::Window;
-
-/// What is measured of triggers, each once.
-pub(super) struct Measured<'a> {
-    distances: Distances<'a>,
-    /// By class, and by how many rounds the triggers are of that tell the window.
-    windows: HashMap<(usize, usize), Option<Window>>,
-}
-
-impl Measured<'_> {
-    /// Where the triggers of the class at `position` do most, of the first look and so many `rounds`.
-    fn window(&mut self, plan: &Plan<'_>, survey: &Survey, position: usize, rounds: usize) -> Result<Option<Window>> {
-        let class = survey.class(position);
-        if let Some(&known) = self.windows.get(&(class, rounds)) {
-            return Ok(known);
-        }
-        let triggers = survey.whole_triggers(position, plan.options.config.norm, rounds);
-        let window = Window::of_most_effect(plan.classifier, &plan.working, (None, class), triggers, WINDOW)?;
-        self.windows.insert((class, rounds), window);
-        Ok(window)
-    }
-
-    /// Frees the memory that takes while other things are done.
-    pub fn rest(&mut self) {
-        self.distances.rest();
-    }
-}
 
 /// How a scan stands.
 pub(super) enum Progress {
@@ -74,13 +46,11 @@ impl Plan<'_> {
         let assessment = loop {
             // Where the confined looks are is for those at the whole image to tell.
             jobs.extend(survey.whole_jobs(&looked_at, norm, round));
-            let missing = survey.missing(&jobs);
-            if !missing.is_empty() {
+            if let Some(missing) = survey.missing(&jobs) {
                 return Ok(Progress::Asks(missing));
             }
             jobs.extend(self.confined_jobs(survey, measured, &looked_at, &peers, round)?);
-            let missing = survey.missing(&jobs);
-            if !missing.is_empty() {
+            if let Some(missing) = survey.missing(&jobs) {
                 return Ok(Progress::Asks(missing));
             }
             round += 1;
@@ -111,19 +81,14 @@ impl Plan<'_> {
             return Ok(jobs);
         }
         for &position in positions {
-            let window = measured.window(self, survey, position, round + 1)?.into_iter();
+            let window = measured.window(survey, position, round + 1)?.into_iter();
             jobs.extend(window.flat_map(|window| Job::confined(survey.class(position), window, norm, round)));
         }
         for &peer in peers {
-            let window = measured.window(self, survey, peer, 0)?;
+            let window = measured.window(survey, peer, 0)?;
             jobs.extend(window.and_then(|window| Job::confined(survey.class(peer), window, norm, round).next()));
         }
         Ok(jobs)
-    }
-
-    /// Where nothing was measured yet.
-    pub(super) fn unmeasured(&self) -> Measured<'_> {
-        Measured { distances: Distances::new(self.classifier, &self.working), windows: HashMap::new() }
     }
 
     /// That the survey is of the classes of this scan, and each inversion of the class of its job.
@@ -182,12 +147,12 @@ impl Plan<'_> {
         // Of each class, the distances of all its triggers that count.
         let mut all: Vec<Vec<Vec<f64>>> = vec![Vec::new(); survey.finished.len()];
         for (of_class, Finished { inversion, .. }) in all.iter_mut().zip(&survey.finished) {
-            of_class.extend(measured.distances.of(0, inversion)?);
+            of_class.extend(measured.distances(0, inversion)?);
         }
         let Some(usual) = foreignness::usual(all.iter().flatten()) else { return Ok(unmeasured) };
         for &suspect in suspects {
             for (job, inversion) in survey.looks(suspect, norm, rounds).filter(|(job, _)| job.window.is_none()) {
-                all[suspect].extend(measured.distances.of(job.look, inversion)?);
+                all[suspect].extend(measured.distances(job.look, inversion)?);
             }
         }
         let mean = |of_class: &Vec<Vec<f64>>| {

@@ -1,6 +1,7 @@
 //! The whole defence for one model: invert a trigger for every class, compare their sizes, decide.
 
 mod assessment;
+mod measured;
 mod observer;
 mod survey;
 
@@ -24,6 +25,7 @@ use crate::searches::Searches;
 use crate::trigger::Backdoor;
 
 use assessment::{Assessment, Progress, ROUNDS};
+use measured::Measured;
 pub use observer::Observer;
 pub(crate) use survey::FURTHER_LOOKS;
 use survey::{Finished, norm_of, statistic};
@@ -277,7 +279,7 @@ impl<'a> Plan<'a> {
         } else {
             Survey::of(zip(jobs.iter().copied(), searches.finish(&jobs)?))
         };
-        let mut measured = self.unmeasured();
+        let mut measured = Measured::new(self);
         loop {
             match self.progress(&survey, &mut measured)? {
                 Progress::Asks(jobs) => {
@@ -299,7 +301,7 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// If `survey` is not of the first jobs of this scan and of further ones that these called for, or the engine fails.
     pub fn next_jobs(&self, survey: &Survey) -> Result<Vec<Job>> {
-        match self.progress(survey, &mut self.unmeasured())? {
+        match self.progress(survey, &mut Measured::new(self))? {
             Progress::Asks(jobs) => Ok(jobs),
             Progress::Complete(_) => Ok(Vec::new()),
         }
@@ -310,7 +312,7 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// If it is not complete, or the engine fails.
     pub fn conclude(&self, survey: Survey) -> Result<Scan> {
-        match self.progress(&survey, &mut self.unmeasured())? {
+        match self.progress(&survey, &mut Measured::new(self))? {
             Progress::Asks(jobs) => Err(Error::Config(format!(
                 "{} further looks are missing, the first at class {}",
                 jobs.len(),

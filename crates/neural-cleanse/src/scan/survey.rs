@@ -161,10 +161,11 @@ impl Survey {
         FurtherLooks { position, whole: of(false), confined: of(true), foreignness: None, closely }
     }
 
-    /// Those of `jobs` that are not done.
-    pub(super) fn missing(&self, jobs: &[Job]) -> Vec<Job> {
+    /// Those of `jobs` that are not done, if there are any.
+    pub(super) fn missing(&self, jobs: &[Job]) -> Option<Vec<Job>> {
         let is_done = |job: &&Job| self.further.iter().any(|(done, _)| done == *job);
-        jobs.iter().filter(|job| !is_done(job)).copied().collect()
+        let missing: Vec<Job> = jobs.iter().filter(|job| !is_done(job)).copied().collect();
+        (!missing.is_empty()).then_some(missing)
     }
 
     /// Whether there are so few classes that a rule of their own judges them.
