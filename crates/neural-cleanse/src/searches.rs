@@ -29,7 +29,7 @@ pub struct Contender {
     /// 0, or the number of a further look at the class.
     pub look: u64,
     /// What the trigger is confined to; `None` is the whole image.
-    window: Option<Window>,
+    pub window: Option<Window>,
     /// How many steps were taken.
     pub steps: usize,
     /// How many images went forward and backward.

@@ -121,7 +121,7 @@ fn squares(trigger: &Trigger) -> Array2<f64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Arc;
 
     use ndarray::{Array3, Array4};
@@ -142,7 +142,7 @@ mod tests {
     }
 
     /// Of images of 6×6 pixels and two classes: each step of brightness of the pixel in the last corner counts for the second, of that in the first corner a tenth as much.
-    fn corner() -> Classifier {
+    pub(crate) fn corner() -> Classifier {
         let mut weights = vec![0.0; 36 * 2];
         (weights[1], weights[35 * 2 + 1]) = (0.001, 0.01);
         let mut graph = Graph::new();
@@ -156,7 +156,7 @@ mod tests {
     }
 
     /// White, of this opacity in the first corner and in the last.
-    fn in_corners(first: f32, last: f32) -> Trigger {
+    pub(crate) fn in_corners(first: f32, last: f32) -> Trigger {
         let mut mask = Array3::zeros((1, 6, 6));
         (mask[[0, 0, 0]], mask[[0, 5, 5]]) = (first, last);
         Trigger::new(mask, Array3::from_elem((1, 6, 6), 255.0)).unwrap()

@@ -417,9 +417,13 @@ impl PairScan {
 
 #[cfg(test)]
 mod tests {
-    use ndarray::array;
+    use ndarray::{Array4, array};
 
     use super::*;
+    use crate::data::Samples;
+    use crate::scan::ScanOptions;
+    use crate::trigger::Trigger;
+    use crate::window::tests::{corner, in_corners};
 
     #[test]
     fn confusion_is_by_class_and_takes_more_than_one_image() {
@@ -428,5 +432,34 @@ mod tests {
         let shares = confusion(&[0, 0, 0, 0, 2, 2], &logits);
         assert_eq!(shares, array![[0.5, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]]);
         assert_eq!(confusion(&[0, 0, 1, 1, 1, 1], &logits)[[1, 2]], 0.75);
+    }
+
+    #[test]
+    fn confined_looks_at_a_pair_are_where_a_trigger_of_it_does_most() {
+        let classifier = corner();
+        let labels = Some(vec![0, 0, 0, 1, 1]);
+        let samples = Samples { images: Array4::zeros((5, 1, 6, 6)), labels, class_names: None, notes: Vec::new() };
+        let options = ScanOptions { force: true, ..ScanOptions::new(Config::fast(Norm::L2, 6, 6)) };
+        let plan = Plan::new(&classifier, &samples, &options).unwrap();
+        let searched = |job: Job, trigger: Trigger, converged: bool| {
+            let (steps, extent) = (Vec::new(), None);
+            let inversion = Inversion { target_class: 1, trigger, converged, extent, steps, gradient_samples: 0 };
+            let mut contender = Contender::of_pair(0, job);
+            contender.inversion = Some(inversion);
+            contender
+        };
+        let first = [searched(Job::first(1), in_corners(1.0, 0.9), true)];
+        let places = |norm: Norm, converged: bool| -> Vec<_> {
+            let further =
+                Job::whole(1, norm, 0).map(|job| searched(job, in_corners(0.0, 0.5), converged)).collect::<Vec<_>>();
+            let confined = confined_contenders(&plan, &[(0, 1)], &first, &further, norm).unwrap();
+            let place =
+                |look: &Contender| (look.look, look.source, look.window.map(|window| (window.top, window.left)));
+            confined.iter().map(place).collect()
+        };
+        let looks = |place| [(3, Some(0), Some(place)), (4, Some(0), Some(place))];
+        assert_eq!(places(Norm::L2, true), looks((4, 4)));
+        assert_eq!(places(Norm::L2, false), looks((0, 0)), "a search that did not converge tells no place");
+        assert_eq!(places(Norm::Inf, true), []);
     }
 }

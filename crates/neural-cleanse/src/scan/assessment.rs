@@ -185,3 +185,42 @@ impl Assessment {
 fn not_called_for() -> Error {
     Error::Config("the further looks are not those that the suspicious classes call for".into())
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array4;
+
+    use super::*;
+    use crate::data::Samples;
+    use crate::inversion::Config;
+    use crate::scan::ScanOptions;
+    use crate::trigger::Trigger;
+    use crate::window::tests::{corner, in_corners};
+
+    fn found(job: Job, trigger: Trigger) -> (Job, Inversion) {
+        let steps = Vec::new();
+        (job, Inversion { target_class: job.class, trigger, converged: true, extent: None, steps, gradient_samples: 0 })
+    }
+
+    #[test]
+    fn confined_looks_are_asked_for_where_a_trigger_does_most_once_the_whole_image_was_looked_at() {
+        let classifier = corner();
+        let labels = Some(vec![0, 0, 0, 1, 1]);
+        let samples = Samples { images: Array4::zeros((5, 1, 6, 6)), labels, class_names: None, notes: Vec::new() };
+        let options = ScanOptions { force: true, ..ScanOptions::new(Config::fast(Norm::L2, 6, 6)) };
+        let plan = Plan::new(&classifier, &samples, &options).unwrap();
+        // Most opaque in the first corner, but for one; it is the last corner that leads to class 1.
+        let (opaque, effective) = (in_corners(1.0, 0.9), in_corners(0.0, 0.5));
+        let mut survey = Survey::of(plan.first_jobs().into_iter().map(|job| found(job, opaque.clone())));
+        let whole = plan.next_jobs(&survey).unwrap();
+        assert_eq!(whole.iter().map(|job| (job.class, job.look)).collect::<Vec<_>>(), [(0, 1), (0, 2), (1, 1), (1, 2)]);
+        assert!(whole.iter().all(|job| job.window.is_none()));
+        let trigger = |job: &Job| if job.look == 2 { effective.clone() } else { opaque.clone() };
+        survey.add(whole.into_iter().map(|job| found(job, trigger(&job))));
+        let confined = plan.next_jobs(&survey).unwrap();
+        let of_class = confined.iter().filter(|job| job.class == 1);
+        let places: Vec<_> =
+            of_class.map(|job| (job.look, job.window.map(|window| (window.top, window.left)))).collect();
+        assert_eq!(places, [(3, Some((4, 4))), (4, Some((4, 4)))]);
+    }
+}
