@@ -86,7 +86,7 @@ pub struct Config {
     /// How the cost begins.
     pub start_cost: StartCost,
     /// The value of the whole mask, in 0..1, at the start, where the pattern is uniformly random. The variables of an additive trigger
-    /// start at random about it. A search that is confined to a [window](crate::Window) starts from 0.5 at the least.
+    /// start at random about it. A search that is confined to a window starts from 0.5 at the least.
     pub initial_mask: f64,
     /// How many triggers share a run of the model, each with a minibatch of its own: more is faster where runs cost much beside the
     /// images in them, as on GPUs. Results differ by rounding alone. It is
