@@ -29,7 +29,7 @@ pub struct Look {
     /// The class that they are to be sent to; null where it is none in particular.
     pub target: Option<usize>,
     /// The figure of the first look: for `norm` the ratio to the usual size (with the rule `mad` the anomaly index, of two to four classes the
-    /// extent as a share of the image), for `pair` the score, for `column` the ratio to what is usual, for `shift` the share of the sources that agree, for `margin` the
+    /// extent as a share of the image), for `pair` the score, for `column` the ratio to what is usual, for `shift` how many standard deviations its scores are below those of other pairs, for `margin` the
     /// p-value; null where there is none.
     pub figure: Option<f64>,
     /// The same under further seeds; null for a search that did not converge.

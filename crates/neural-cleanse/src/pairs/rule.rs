@@ -69,10 +69,10 @@ impl Table {
         Look { words, ..Look::by(Method::Pair, Verdict::Inconclusive, None) }
     }
 
-    /// The shift that most sources agree on, where they are enough; one of the pairs that are `flagged` by themselves makes up for some.
+    /// The shift with the lowest scores, where they are low enough; one of its pairs that is `flagged` by itself makes up for some.
     fn look_at_shift(&self, flagged: &[(usize, usize)]) -> Option<(usize, Look)> {
-        let (shift, share) = self.shift().filter(|(_, share)| *share >= PERHAPS_SHIFTED_FROM)?;
-        let (verdict, conclusion) = if share >= SHIFTED_FROM {
+        let (shift, below) = self.shift().filter(|(_, below)| *below >= PERHAPS_SHIFTED_FROM)?;
+        let (verdict, conclusion) = if below >= SHIFTED_FROM {
             (Verdict::Backdoored, "an all-to-all attack")
         } else if flagged.iter().any(|&pair| self.is_on(shift, pair)) {
             (Verdict::Backdoored, "an all-to-all attack, for one of these pairs is flagged by itself")
@@ -80,10 +80,10 @@ impl Table {
             (Verdict::Inconclusive, "undecided")
         };
         let words = format!(
-            "{:.0} % of the classes y have the class y + {shift} for the one that their images have the lowest score for: {conclusion}",
-            100.0 * share
+            "images of each class y go to the class y + {shift} by triggers whose scores are {below:.2} standard deviations below those of all other pairs, \
+             where the bounds are {SHIFTED_FROM:.1} and {PERHAPS_SHIFTED_FROM:.1}: {conclusion}"
         );
-        Some((shift, Look { words, ..Look::by(Method::Shift, verdict, Some(share)) }))
+        Some((shift, Look { words, ..Look::by(Method::Shift, verdict, Some(below)) }))
     }
 
     fn look_at_pair(&self, looks: &FurtherLooks, names: &[String], columns: ColumnBounds) -> Look {
@@ -339,20 +339,43 @@ mod tests {
     }
 
     #[test]
-    fn half_a_diagonal_is_an_attack_where_one_of_its_pairs_is_flagged_by_itself() {
+    fn a_diagonal_that_is_low_without_being_lowest_is_an_attack() {
         let mut sizes = natural();
-        (0..5).for_each(|source| shrink(&mut sizes, (source, (source + 2) % N), 0.35));
-        assert_eq!(Table::new(&sizes, N * (N - 1)).shift(), Some((2, 0.5)));
-        let found = judged(&sizes, 1.0);
+        for source in 0..N {
+            shrink(&mut sizes, (source, (source + 2) % N), 0.55);
+        }
+        for source in [0, 2, 4, 6, 8] {
+            shrink(&mut sizes, (source, (source + [3, 4, 5, 4, 3][source / 2]) % N), 0.35);
+        }
+        let table = Table::new(&sizes, N * (N - 1));
+        let lowest = |source: usize| {
+            let of = |target: &usize| table.score(source, *target).unwrap_or(f64::INFINITY);
+            (0..N).min_by(|a, b| of(a).total_cmp(&of(b))).unwrap()
+        };
+        assert!((0..N).filter(|&source| lowest(source) == (source + 2) % N).count() <= N / 2);
+        assert_eq!(judged(&sizes, 5.0).attacks, [Attack::AllToAll { shift: 2 }]);
+    }
+
+    #[test]
+    fn a_shift_between_the_bounds_is_an_attack_where_one_of_its_pairs_is_flagged_by_itself() {
+        let mut sizes = natural();
+        (0..4).for_each(|source| shrink(&mut sizes, (source, (source + 2) % N), 0.54));
+        let found = judged(&sizes, 5.0);
         assert_eq!((found.attacks.len(), look::verdict(&found.looks)), (0, Verdict::Inconclusive));
         shrink(&mut sizes, (1, 3), 0.2);
         let found = judged(&sizes, 1.0);
         assert_eq!(found.attacks, [Attack::AllToAll { shift: 2 }], "{}", look::reason(&found.looks));
         assert!(found.looks[0].words.contains("one of these pairs is flagged by itself"), "{}", found.looks[0].words);
-        // One that is none of them does not make up for the other half.
-        shrink(&mut sizes, (1, 3), 5.0);
-        shrink(&mut sizes, (7, 3), 0.1);
-        assert_eq!(judged(&sizes, 1.0).attacks, [Attack::SourceSpecific { source: 7, target: 3 }]);
+    }
+
+    /// Where nearly all are as usual, what deviates by chance is no shift, whatever share of the deviation it has.
+    #[test]
+    fn a_few_small_triggers_on_one_diagonal_are_no_shift() {
+        let mut sizes = Array2::from_shape_fn((N, N), |(i, j)| (i != j).then_some(60.0));
+        shrink(&mut sizes, (1, 3), 0.1);
+        shrink(&mut sizes, (4, 6), 0.5);
+        let found = judged(&sizes, 1.0);
+        assert_eq!(found.attacks, [Attack::SourceSpecific { source: 1, target: 3 }]);
     }
 
     /// Zero and five, one and six and so on: natural likenesses in both directions.

@@ -1,6 +1,6 @@
 //! The sizes of the triggers of all pairs, taken apart: what stands out.
 
-use ndarray::Array2;
+use ndarray::{Array1, Array2};
 
 use super::columns::ColumnBounds;
 use super::further_looks::{TINY_BELOW, weight};
@@ -23,15 +23,20 @@ const CLEAN_AMONG_MANY: f64 = 0.55;
 /// Likewise, below which a pair of many is looked at again.
 const SUSPICIOUS_AMONG_MANY: f64 = 0.6;
 
-/// Where at least this share of the sources have their lowest score at one shift, the attack is all-to-all. (`docs/modes.md` has what
-/// was measured.)
-pub const SHIFTED_FROM: f64 = 0.6;
+/// A shift whose pairs have scores this far below those of all others is an all-to-all attack, in standard deviations. (`docs/modes.md` has what was measured.)
+pub const SHIFTED_FROM: f64 = 1.4;
 
-/// From this share on the figures allow no conclusion.
-pub const PERHAPS_SHIFTED_FROM: f64 = 0.5;
+/// From this distance on the figures allow no conclusion.
+pub const PERHAPS_SHIFTED_FROM: f64 = 1.3;
 
-/// From this share on, all pairs of the shift are searched to the end.
-const WORTH_A_LOOK_FROM: f64 = 0.4;
+/// From this distance on, all pairs of the shift are searched to the end.
+const WORTH_A_LOOK_FROM: f64 = 1.0;
+
+/// For a shift the score of a pair counts as this at the least, so that a few pairs do not make one, and as its inverse at the most, which is what is usual.
+const LEAST_FOR_SHIFT: f64 = 0.5;
+
+/// The standard deviation of the scores' logarithms counts as this at the least: where nearly all scores are usual, the few that are not are no shift.
+const LEAST_DEVIATION: f64 = 0.2;
 
 /// Two classes are confused where at least this share of the clean images of either goes to the other.
 const CONFUSED_FROM: f64 = 0.1;
@@ -139,20 +144,30 @@ impl Table {
         lower_quartile(&columns).unwrap_or(0.0)
     }
 
-    /// The shift at which most sources have the target with their lowest score, and the share of the sources that do.
+    /// The shift whose pairs have the lowest scores, and how far these are below those of all other pairs: the difference of the mean logarithms, in standard deviations of the
+    /// latter. `None` where no shift has [`FEWEST_CLASSES`] pairs with a score, or there are no others.
     pub fn shift(&self) -> Option<(usize, f64)> {
         let n = self.polished.rows.len();
-        let mut votes = vec![0_usize; n];
-        let mut sources = 0_usize;
-        for source in 0..n {
-            let scores = (0..n).filter_map(|target| Some((target, self.score(source, target)?)));
-            if let Some((lowest, _)) = scores.min_by(|a, b| a.1.total_cmp(&b.1)) {
-                votes[(lowest + n - source) % n] += 1;
-                sources += 1;
+        let pairs = self.polished.residuals.indexed_iter();
+        let scored: Vec<((usize, usize), f64)> = pairs
+            .filter_map(|(pair, _)| {
+                let score = self.score(pair.0, pair.1)?;
+                Some((pair, score.clamp(LEAST_FOR_SHIFT, 1.0 / LEAST_FOR_SHIFT).ln()))
+            })
+            .collect();
+        let below = |shift: usize| {
+            let of = |on: bool| {
+                Array1::from_iter(
+                    scored.iter().filter(|(pair, _)| self.is_on(shift, *pair) == on).map(|(_, score)| *score),
+                )
+            };
+            let (shifted, others) = (of(true), of(false));
+            if shifted.len() < FEWEST_CLASSES || others.is_empty() {
+                return None;
             }
-        }
-        let (shift, &most) = votes.iter().enumerate().max_by_key(|&(shift, votes)| (*votes, n - shift))?;
-        (sources >= FEWEST_CLASSES).then(|| (shift, most as f64 / sources as f64))
+            Some((shift, (others.mean()? - shifted.mean()?) / others.std(0.0).max(LEAST_DEVIATION)))
+        };
+        (1..n).filter_map(below).max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)))
     }
 
     /// Whether there is enough to compare.
@@ -161,10 +176,10 @@ impl Table {
     }
 
     /// The pairs that the verdict rests on: the rows and the columns of suspicious pairs with their ways back, columns that stand out, and
-    /// the shift that most sources agree on.
+    /// the shift with the lowest scores.
     pub fn decisive(&self, columns: ColumnBounds) -> Vec<(usize, usize)> {
         let suspicious = self.suspicious(&[]);
-        let shift = self.shift().filter(|(_, share)| *share >= WORTH_A_LOOK_FROM).map(|(shift, _)| shift);
+        let shift = self.shift().filter(|(_, below)| *below >= WORTH_A_LOOK_FROM).map(|(shift, _)| shift);
         let rests_on = |&(source, target): &(usize, usize)| {
             let crosses = |&(s, t): &(usize, usize)| s == source || t == target || (t, s) == (source, target);
             suspicious.iter().any(crosses)
@@ -187,9 +202,9 @@ impl Table {
         (source + shift) % self.polished.rows.len() == target
     }
 
-    /// The shift that enough sources agree on for an all-to-all attack, if there is one.
+    /// The shift whose scores are low enough for an all-to-all attack, if there is one.
     pub fn is_shifted(&self) -> Option<usize> {
-        self.shift().filter(|(_, share)| *share >= SHIFTED_FROM).map(|(shift, _)| shift)
+        self.shift().filter(|(_, below)| *below >= SHIFTED_FROM).map(|(shift, _)| shift)
     }
 
     /// The targets whose columns call for further looks.
