@@ -31,8 +31,8 @@ pub fn of_classes(report: &ScanReport) -> Table {
 /// How many pairs are shown.
 const PAIRS: usize = 10;
 
-/// The pairs with the lowest scores, one a line: source, target, norm, share of what is expected, likeness as a share of the usual, score, and of those that were looked at again the directness and the aim
-/// of the triggers in a window and the score in all; and the success rate.
+/// The pairs that are attacked and those with the lowest scores, one a line: source, target, norm, share of what is expected, likeness as a share of the usual, score, that of the first
+/// look in a window, and of those that were looked at again the directness and the aim of the triggers in a window and the score in all; and the success rate.
 pub fn of_pairs(pairs: &[PairReport]) -> Table {
     let mut table = plain();
     table.set_header([
@@ -42,6 +42,7 @@ pub fn of_pairs(pairs: &[PairReport]) -> Table {
         "÷ expected",
         "likeness",
         "score",
+        "in window",
         "directness",
         "aim",
         "in all",
@@ -50,7 +51,7 @@ pub fn of_pairs(pairs: &[PairReport]) -> Table {
         "state",
     ]);
     let mut lowest: Vec<&PairReport> = pairs.iter().filter(|pair| pair.score.is_some()).collect();
-    lowest.sort_by(|a, b| a.score.unwrap_or(1.0).total_cmp(&b.score.unwrap_or(1.0)));
+    lowest.sort_by(|a, b| b.attacked.cmp(&a.attacked).then(lowest_score(a).total_cmp(&lowest_score(b))));
     for pair in lowest.into_iter().take(PAIRS) {
         table.add_row([
             pair.source.to_string(),
@@ -59,6 +60,7 @@ pub fn of_pairs(pairs: &[PairReport]) -> Table {
             number(pair.share),
             number(pair.likeness),
             number(pair.score),
+            number(pair.score_in_window),
             number(pair.directness),
             number(pair.aim),
             number(pair.score_in_all),
@@ -67,8 +69,13 @@ pub fn of_pairs(pairs: &[PairReport]) -> Table {
             if pair.attacked { "FLAGGED" } else { "" }.to_owned(),
         ]);
     }
-    align_right(&mut table, 0..11);
+    align_right(&mut table, 0..12);
     table
+}
+
+/// What makes the pair most suspicious, with the whole image to change or in a window.
+fn lowest_score(pair: &PairReport) -> f64 {
+    [pair.score, pair.score_in_window].into_iter().flatten().fold(f64::INFINITY, f64::min)
 }
 
 /// One line a class: its largest margin.

@@ -63,13 +63,19 @@ fn a_source_specific_backdoor_is_seen_by_its_pair_and_by_no_target() {
     // Confined to a window, the patch is smaller.
     let share = attacked[0]["share"].as_f64();
     let confined: Vec<Option<f64>> = pair["confined"].as_array().unwrap().iter().map(Value::as_f64).collect();
-    assert!(confined.len() == 2 && confined.iter().all(|confined| confined.is_some() && *confined < share), "{pair}");
+    assert!(confined.len() == 4 && confined.iter().all(|confined| confined.is_some() && *confined < share), "{pair}");
     // It speaks for the target, as triggers do, and is no more than a few pixels.
     let figure = |name: &str| attacked[0][name].as_f64().unwrap();
     assert!(figure("aim") > 0.7 && figure("score_in_all") < 0.1, "{}", attacked[0]);
-    for looks in ["further_looks", "confined_looks"] {
-        assert_eq!(attacked[0][looks].as_array().unwrap().len(), 2, "{looks}");
+    for (looks, many) in [("further_looks", 2), ("confined_looks", 4)] {
+        assert_eq!(attacked[0][looks].as_array().unwrap().len(), many, "{looks}");
     }
+    // The pairs with the lowest scores are looked at in a window before that; where a natural trigger does not fit in, it is no smaller.
+    let in_window = |pair: &&Value| !pair["score_in_window"].is_null();
+    assert_eq!(pairs.iter().filter(in_window).count(), 24);
+    assert!(figure("score_in_window") < 0.1, "{}", attacked[0]);
+    let others = pairs.iter().filter(|pair| pair["attacked"] == false).filter(in_window);
+    assert!(others.filter(|pair| pair["score_in_window"].as_f64().unwrap() >= 0.8).count() > 12);
     assert!(attacked[0]["attack_success_rate"].as_f64().unwrap() > 0.5, "{}", attacked[0]);
 
     // The reversed mask is dense where the true patch is, rows and columns 2 to 5, and thin elsewhere.

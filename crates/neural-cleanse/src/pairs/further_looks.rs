@@ -20,17 +20,17 @@ const WHOLE: Bounds = Bounds { backdoored_below: 0.15, clean_from: 0.27 };
 /// A score with the whole image to change that no other figure makes clean.
 pub const TINY_BELOW: f64 = WHOLE.backdoored_below;
 
-/// Of scores by the size of triggers with and without a window.
-const CONFINED: Bounds = Bounds { backdoored_below: 0.31, clean_from: 0.34 };
+/// Of scores by the size of triggers in a window.
+const CONFINED: Bounds = Bounds { backdoored_below: 0.18, clean_from: 0.20 };
 
-/// The likeness that a small trigger gives, as a share of the usual, where it neither speaks for a backdoor nor against it.
+/// The likeness that a small trigger gives, and the directness that it has, as a share of the usual, where it neither speaks for a backdoor nor against it.
 const NEUTRAL_LIKENESS: f64 = 0.5;
 
 /// That a trigger makes no images alike says something of those alone whose size is less than this share of what is expected.
 const SMALL_BELOW: f64 = 0.6;
 
-/// A trigger that is smaller than this share of what is expected with the whole image to change need not be smaller still in a window.
-const SMALL_ANYWHERE: f64 = 0.4;
+/// What likeness and directness together make of a size in a window, at the least: they say much the same.
+const LEAST_WEIGHT: f64 = 0.5;
 
 /// What is below this share of the usual likeness or directness counts as this much: it is measured on few images.
 const LEAST_LIKENESS: f64 = 0.1;
@@ -84,38 +84,36 @@ pub struct Weighed {
 }
 
 impl FurtherLooks {
-    /// Judges a pair whose first trigger is this share of what source and target lead to expect, beside the way back: by how small the triggers in a window are, and how much smaller
-    /// than those with the whole image to change; by how alike the latter make the images, and how directly the former do; and by whether the former speak for the target.
+    /// Judges a pair whose first trigger is this share of what source and target lead to expect, beside the way back: by its [`score`](Self::score) or, where there was no window,
+    /// by the mean of those with the whole image to change.
     pub fn weigh(&self, one_way: f64) -> Weighed {
-        let shares = |found: &[Option<Found>]| -> Vec<Option<f64>> {
-            found.iter().map(|found| found.map(|found| one_way * found.size / self.first.size)).collect()
-        };
-        let (whole_shares, confined) = (shares(&self.whole), shares(&self.confined));
+        let whole_shares = self.shares(one_way, &self.whole);
         let score = |(share, found): (&Option<f64>, &Option<Found>)| {
-            share.zip(*found).map(|(share, found)| share * weight(share, found.likeness))
+            share.zip(*found).map(|(share, found)| share * weight(share, [found.likeness]))
         };
         let further: Vec<Option<f64>> = whole_shares.iter().zip(&self.whole).map(score).collect();
-        let whole = look::mean_of(one_way * weight(one_way, self.first.likeness), &further);
+        let whole = look::mean_of(one_way * weight(one_way, [self.first.likeness]), &further);
         let words = format!("under further seeds {}", look::listed(&further));
-        if confined.is_empty() {
+        if self.confined.is_empty() {
             let words = format!("{words}, on average {whole:.2}, where the bounds are {WHOLE}");
-            return Weighed { verdict: WHOLE.verdict(whole), score: whole, whole, further, confined, words };
+            return Weighed {
+                verdict: WHOLE.verdict(whole),
+                score: whole,
+                whole,
+                further,
+                confined: Vec::new(),
+                words,
+            };
         }
-        let anywhere = look::mean_of_at_most_usual(whole_shares.into_iter().chain([Some(one_way)]));
-        let in_place = look::mean_of_at_most_usual(confined.iter().copied());
-        let (aim, smaller) = (self.aim(), in_place / anywhere.max(SMALL_ANYWHERE));
-        let size = (in_place * smaller.powi(3)).sqrt().sqrt();
-        let directness = self.directness();
-        let alike = mean(self.likeness().into_iter().chain(directness));
-        let score = size * weight(in_place, alike) / aim.unwrap_or(1.0).sqrt();
+        let (confined, score) = (self.shares(one_way, &self.confined), self.score(one_way));
         let times = |figure: Option<f64>, how: &str| {
             figure.map_or(String::new(), |figure| format!(", {figure:.2} times as {how} as is usual"))
         };
         let words = format!(
-            "{words}, confined to a fifth of each side a size of {} where it is {anywhere:.2} without{}{}: {score:.2} in all, where the bounds are {CONFINED}",
+            "{words}, confined to a fifth and to a seventh of each side a size of {}{}{}: {score:.2} in all, where the bounds are {CONFINED}",
             look::listed(&confined),
-            times(directness, "direct"),
-            times(aim, "well aimed")
+            times(self.directness(), "direct"),
+            times(self.aim(), "well aimed")
         );
         let verdict = match (CONFINED.verdict(score), WHOLE.verdict(whole)) {
             // Tiny, but not in one place: no patch, but it might be a faint overlay.
@@ -123,6 +121,20 @@ impl FurtherLooks {
             (verdict, _) => verdict,
         };
         Weighed { whole, further, confined, verdict, score, words }
+    }
+
+    /// The score in all of a pair whose first trigger is this share of what is expected: how small the triggers in a window are, the geometric mean of their shares, where a search that
+    /// did not converge counts as usual and no trigger as more; by how alike those with the whole image to change make the images, and how directly the former do; and by whether the
+    /// former speak for the target.
+    pub fn score(&self, one_way: f64) -> f64 {
+        let in_place = look::mean_of_at_most_usual(self.shares(one_way, &self.confined).into_iter());
+        let weight = weight(in_place, [self.likeness(), self.directness()]).max(LEAST_WEIGHT);
+        in_place * weight / self.aim().unwrap_or(1.0).sqrt()
+    }
+
+    /// The sizes as shares of what is expected.
+    fn shares(&self, one_way: f64, found: &[Option<Found>]) -> Vec<Option<f64>> {
+        found.iter().map(|found| found.map(|found| one_way * found.size / self.first.size)).collect()
     }
 
     /// How alike the triggers that may change the whole image make the images: the geometric mean, where it can be measured.
@@ -158,13 +170,14 @@ impl Bounds {
 
 impl fmt::Display for Bounds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} and {}", self.backdoored_below, self.clean_from)
+        write!(f, "{:.2} and {:.2}", self.backdoored_below, self.clean_from)
     }
 }
 
-/// What a share is multiplied by, for the [likeness](crate::likeness) that the trigger gives, a share of the usual: as a multiple of what speaks neither for a backdoor nor against it.
-pub fn weight(share: f64, likeness: Option<f64>) -> f64 {
-    let weight = likeness.map_or(1.0, |likeness| counted(likeness) / NEUTRAL_LIKENESS);
+/// What a share is multiplied by, for the [likeness](crate::likeness) that the trigger gives and its directness, shares of the usual: each as a multiple of what speaks neither for a
+/// backdoor nor against it.
+pub fn weight(share: f64, figures: impl IntoIterator<Item = Option<f64>>) -> f64 {
+    let weight: f64 = figures.into_iter().flatten().map(|figure| counted(figure) / NEUTRAL_LIKENESS).product();
     if share < SMALL_BELOW { weight } else { weight.max(1.0) }
 }
 
@@ -200,20 +213,20 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_is_judged_by_its_size_in_a_window_and_how_much_smaller_that_is() {
+    fn a_pair_is_judged_by_its_size_in_a_window() {
         let cases = [
-            ("a patch that is found at once", 0.1, Some(0.1), 0.199, Verdict::Backdoored),
-            ("a patch that is found in a window", 0.6, Some(0.2), 0.293, Verdict::Backdoored),
-            ("nearly", 0.6, Some(0.222), 0.326, Verdict::Inconclusive),
-            ("small anywhere", 0.4, Some(0.4), 0.795, Verdict::Clean),
-            ("tiny, but not in one place", 0.1, None, 1.988, Verdict::Inconclusive),
-            ("small, but not in one place", 0.2, None, 1.988, Verdict::Clean),
-            ("no smaller in one place", 0.5, Some(0.6), 1.009, Verdict::Clean),
+            ("a patch that is found at once", 0.1, Some(0.1), 0.1, Verdict::Backdoored),
+            ("a patch that is found in a window", 1.1, Some(0.17), 0.17, Verdict::Backdoored),
+            ("nearly", 0.6, Some(0.19), 0.19, Verdict::Inconclusive),
+            ("small anywhere", 0.4, Some(0.4), 0.4, Verdict::Clean),
+            ("tiny, but not in one place", 0.1, None, 1.0, Verdict::Inconclusive),
+            ("small, but not in one place", 0.2, None, 1.0, Verdict::Clean),
+            ("no smaller in one place", 0.5, Some(0.6), 0.6, Verdict::Clean),
         ];
         for (name, share, in_place, score, verdict) in cases {
             let factor = in_place.map(|in_place: f64| in_place / share);
             let weighed = looks([None; 3], &[factor; 2], None).weigh(share);
-            assert!((weighed.score - score).abs() < 0.001, "{name}: {}", weighed.words);
+            assert!((weighed.score - score).abs() < 1e-9, "{name}: {}", weighed.words);
             assert_eq!(weighed.verdict, verdict, "{name}: {}", weighed.words);
             let is_in_place = |confined: &Option<f64>| match (confined, in_place) {
                 (Some(confined), Some(in_place)) => (confined - in_place).abs() < 1e-9,
@@ -227,7 +240,7 @@ mod tests {
     fn a_trigger_in_a_window_counts_as_no_more_than_is_expected_and_none_as_much() {
         let score = |confined: [Option<f64>; 2]| looks([None; 3], &confined, None).weigh(0.5).score;
         assert_eq!(score([None, Some(0.5)]), score([Some(100.0), Some(0.5)]));
-        assert!(score([None, Some(0.5)]) > 1.9 * score([Some(0.5), Some(0.5)]));
+        assert!((score([None, Some(0.5)]) / score([Some(0.5), Some(0.5)]) - 2.0).abs() < 1e-9);
     }
 
     #[test]
@@ -255,10 +268,23 @@ mod tests {
             looks.weigh(0.5)
         };
         assert_eq!([0.3, 1.0].map(|directness| weigh(directness).verdict), [Verdict::Backdoored, Verdict::Clean]);
-        assert!((weigh(0.8).score / weigh(0.2).score - 2.0).abs() < 1e-9);
+        assert!((weigh(0.8).score / weigh(0.4).score - 2.0).abs() < 1e-9);
         // What leads away from the target is no better evidence than what leads nowhere.
         assert_eq!(weigh(-3.0).score, weigh(0.1).score);
+        // Nor is what leads nowhere evidence without end.
+        assert_eq!(weigh(0.1).score, weigh(0.25).score);
         assert!(weigh(0.3).words.contains("0.30 times as direct as is usual"), "{}", weigh(0.3).words);
+    }
+
+    #[test]
+    fn a_trigger_that_is_not_small_in_a_window_is_not_made_so_by_what_it_does_to_the_images() {
+        let score = |factor: f64| {
+            let mut looks = looks([Some(0.1); 3], &[Some(factor); 2], None);
+            looks.confined.iter_mut().flatten().for_each(|found| found.directness = Some(0.1));
+            looks.score(1.0)
+        };
+        assert_eq!(score(0.7), 0.7);
+        assert!((score(0.5) - 0.5 * 0.5).abs() < 1e-9);
     }
 
     #[test]

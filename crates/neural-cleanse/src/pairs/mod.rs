@@ -4,6 +4,7 @@ mod columns;
 mod further_looks;
 mod rule;
 mod screening;
+mod shift;
 mod table;
 
 use ndarray::{Array2, Axis};
@@ -22,6 +23,7 @@ use crate::searches::{Contender, Searches};
 use crate::window::Window;
 use columns::{ColumnBounds, ColumnLooks};
 use further_looks::{Found, FurtherLooks};
+use shift::ShiftLooks;
 use table::Table;
 
 /// One source and target.
@@ -54,6 +56,8 @@ pub struct Pair {
     pub directness: Option<f64>,
     /// How much of what the confined triggers do to the scores speaks for the target, as a share of what is usual for this model, 1 at the most; `None` where none was found.
     pub aim: Option<f64>,
+    /// What the size in a window, where one of the pairs with the lowest scores is looked at first, comes to with likeness, directness and aim; `None` where there was no such look.
+    pub score_in_window: Option<f64>,
     /// What all looks come to, by which a suspicious pair is judged; `None` where there were no further ones.
     pub score_in_all: Option<f64>,
     /// What the search came to; `None` where it was dropped because the pair does not stand out.
@@ -85,11 +89,24 @@ const SUCCESS_THRESHOLD: f64 = 0.9;
 /// With fewer images of a class than this, a trigger that works on all of them says little.
 const FEWEST_IMAGES: usize = 8;
 
-/// The part of each side of the image that further looks are confined to: the trigger for one source is smaller than that for all.
-const WINDOW: usize = 5;
+/// The parts of each side of the image that further looks are confined to: the trigger for one source is smaller than that for all. The smaller the window, the fewer natural
+/// triggers fit into it; but a patch must.
+const WINDOWS: [usize; 2] = [5, 7];
 
-/// The number of the look at a pair whose column stands out: those before it are the pair's own.
+/// That of the looks at the pairs of a column or a shift that stands out.
+const WINDOW_OF_MANY: usize = 5;
+
+/// That of the look at a pair by which the suspicious ones are chosen.
+const FIRST_WINDOW: usize = 7;
+
+/// The number of the look at a pair whose column stands out: those before it are the further ones of the pair in the first of the [`WINDOWS`], and those in the second follow the next.
 const LOOK_AT_COLUMN: u64 = 2 * FURTHER_LOOKS as u64 + 1;
+
+/// The number of the look at a pair by which the suspicious ones are chosen.
+const FIRST_LOOK_IN_WINDOW: u64 = LOOK_AT_COLUMN + 1;
+
+/// The number of the look at a pair whose shift stands out: those before it are the pair's own.
+const LOOK_AT_SHIFT: u64 = 4 * FURTHER_LOOKS as u64 + 1;
 
 /// Inverts every pair and judges them.
 ///
@@ -118,51 +135,78 @@ pub(crate) fn scan(plan: &Plan<'_>, observer: &dyn Observer) -> Result<PairScan>
         Ok(again)
     };
 
+    let relative_norm = |look: &Contender| Some(converged_norm(look)? * relative_size(look, typically));
     let standing_out = table.standing_out(bounds);
-    let of_columns = search_again(confined_to_one_place(&standing_out, &contenders, config.norm))?;
+    let of_columns = search_again(pairs_of_columns(&standing_out, &contenders, config.norm))?;
     let looks_at_column = |target: usize| {
         let of_column = of_columns.iter().filter(|look| look.class == target);
-        let share = |look: &Contender| {
-            let size = converged_norm(look)? * relative_size(look, typically);
-            Some(table.share_of_usual(source(look), size))
-        };
+        let share = |look: &Contender| Some(table.share_of_usual(source(look), relative_norm(look)?));
         ColumnLooks { target, share: table.column(target), confined: of_column.map(share).collect() }
     };
     let columns: Vec<ColumnLooks> = standing_out.into_iter().map(looks_at_column).collect();
     let is_attacked = |column: &&ColumnLooks| column.verdict(bounds) == Verdict::Backdoored;
     let attacked: Vec<usize> = columns.iter().filter(is_attacked).map(|column| column.target).collect();
 
-    // What was dropped was as expected, and has no trigger to look at again.
-    let is_finished = |pair: &(usize, usize)| inversion_of(&contenders, *pair).is_some();
-    let suspicious: Vec<(usize, usize)> = table.suspicious(&attacked).into_iter().filter(is_finished).collect();
-    let whole = search_again(whole_contenders(&suspicious, config.norm))?;
-    let confined = search_again(confined_contenders(plan, &suspicious, &contenders, &whole, config.norm)?)?;
-    let usual_aim = if suspicious.is_empty() { None } else { usual_aim(plan, &clean, &contenders, &references)? };
+    let standing_out = table.shift_standing_out();
+    let on_shift = |pair| standing_out.is_some_and(|(shift, _)| table.is_on(shift, pair));
+    let of_shift = search_again(in_one_place(on_shift, LOOK_AT_SHIFT, &contenders, config.norm))?;
+    let share = |look: &Contender| {
+        let (source, target) = (source(look), look.class);
+        Some(table.one_way(source, target)? * relative_norm(look)? / sizes[[source, target]]?)
+    };
+    let shift =
+        standing_out.map(|(shift, below)| ShiftLooks { shift, below, confined: of_shift.iter().map(share).collect() });
+    let is_shifted = shift.as_ref().is_some_and(|shift| shift.verdict() == Verdict::Backdoored);
+    let is_accounted_for = |pair: (usize, usize)| attacked.contains(&pair.1) || (is_shifted && on_shift(pair));
+
+    let usual_aim = usual_aim(plan, &clean, &contenders, &references)?;
     let found_by = |look: &Contender| -> Result<Option<Found>> {
-        let Some(norm) = converged_norm(look) else { return Ok(None) };
+        let Some(size) = relative_norm(look) else { return Ok(None) };
         let alike = likeness_by(plan, look)?;
         let aim = aim::relative(aim_by(plan, &clean, look)?, usual_aim);
         let likeness = alike.and_then(|alike| usually.likeness(alike));
         let directness = alike.and_then(|alike| usually.directness(alike));
-        Ok(Some(Found { size: norm * relative_size(look, typically), likeness, directness, aim }))
+        Ok(Some(Found { size, likeness, directness, aim }))
     };
     let found_for = |pair: (usize, usize), looks: &[Contender]| -> Result<Vec<Option<Found>>> {
         looks.iter().filter(|look| is_of(look, pair)).map(found_by).collect()
     };
-    let looks_at = |&pair: &(usize, usize)| -> Result<FurtherLooks> {
+    let looks_at = |pair: (usize, usize), whole: &[Contender], confined: &[Contender]| -> Result<FurtherLooks> {
         let size = sizes[pair].unwrap_or(f64::INFINITY);
         let first = Found { likeness: table.likeness(pair.0, pair.1), ..Found::of_size(size) };
-        Ok(FurtherLooks { pair, first, whole: found_for(pair, &whole)?, confined: found_for(pair, &confined)? })
+        Ok(FurtherLooks { pair, first, whole: found_for(pair, whole)?, confined: found_for(pair, confined)? })
     };
-    let looks: Vec<FurtherLooks> = suspicious.iter().map(looks_at).collect::<Result<_>>()?;
+
+    // What was dropped was as expected, and has no trigger to look at again.
+    let is_finished = |pair: &(usize, usize)| inversion_of(&contenders, *pair).is_some();
+    let candidates: Vec<(usize, usize)> = table.candidates(is_accounted_for).into_iter().filter(is_finished).collect();
+    let in_window = search_again(first_in_window(&candidates, &contenders, config.norm))?;
+    let first_looks: Vec<FurtherLooks> = in_window
+        .iter()
+        .map(|look| looks_at((source(look), look.class), &[], std::slice::from_ref(look)))
+        .collect::<Result<_>>()?;
+    let suspicious: Vec<(usize, usize)> =
+        table.suspicious(&first_looks, is_accounted_for).into_iter().filter(is_finished).collect();
+    let whole = search_again(whole_contenders(&suspicious, config.norm))?;
+    let mut confined: Vec<Contender> = Vec::new();
+    for window in WINDOWS.into_iter().enumerate() {
+        let before = [&contenders[..], &whole, &confined];
+        let looks = confined_contenders(plan, &suspicious, &before, window, config.norm)?;
+        confined.extend(search_again(looks)?);
+    }
+    let looks: Vec<FurtherLooks> =
+        suspicious.iter().map(|&pair| looks_at(pair, &whole, &confined)).collect::<Result<_>>()?;
     let names: Vec<String> = (0..classifier.classes()).map(|class| class_label(classifier, class)).collect();
-    let found = table.judge(&names, bounds, &columns, &looks);
+    let found = table.judge(&names, bounds, &columns, shift.as_ref(), &looks);
     let spent = |contenders: &[Contender]| contenders.iter().map(|contender| contender.gradient_samples).sum::<u64>();
     Ok(PairScan {
-        gradient_samples: [&contenders, &of_columns, &whole, &confined].map(|searched| spent(searched)).iter().sum(),
+        gradient_samples: [&contenders, &of_columns, &of_shift, &in_window, &whole, &confined]
+            .map(|searched| spent(searched))
+            .iter()
+            .sum(),
         columns: (0..classifier.classes()).map(|target| table.column(target)).collect(),
         pairs: (contenders.into_iter())
-            .map(|contender| pair(contender, plan, &table, &looks, &found.attacks))
+            .map(|contender| pair(contender, plan, &table, [&first_looks, &looks], &found.attacks))
             .collect::<Result<_>>()?,
         attacks: found.attacks,
         looks: found.looks.into_iter().chain(left_out(plan, &names)).collect(),
@@ -192,50 +236,72 @@ fn whole_contenders(suspicious: &[(usize, usize)], norm: Norm) -> Vec<Contender>
     suspicious.iter().flat_map(looks).collect()
 }
 
-/// The looks that are confined to where a trigger of the pair does most, of those that the `first` look and the further ones at the `whole` image found. Under the maximum norm, which
-/// makes triggers faint rather than small, there are none.
+/// The looks at the `candidates` that are confined to where the `first` trigger of each is most opaque. Under the maximum norm, which makes triggers faint rather than small, there are
+/// none.
+fn first_in_window(candidates: &[(usize, usize)], first: &[Contender], norm: Norm) -> Vec<Contender> {
+    if norm == Norm::Inf {
+        return Vec::new();
+    }
+    let look = |&pair: &(usize, usize)| {
+        let window = Window::densest(&inversion_of(first, pair)?.trigger, FIRST_WINDOW);
+        let job = Job { class: pair.1, look: FIRST_LOOK_IN_WINDOW, window: Some(window) };
+        Some(Contender::of_pair(pair.0, job))
+    };
+    candidates.iter().filter_map(look).collect()
+}
+
+/// The looks at the `suspicious` pairs that are confined to a window of this `part` of each side, where a trigger of the pair does most, of those that the looks `before` found. Under the
+/// maximum norm there are none, either.
 fn confined_contenders(
     plan: &Plan<'_>,
     suspicious: &[(usize, usize)],
-    first: &[Contender],
-    whole: &[Contender],
+    before: &[&[Contender]],
+    (round, part): (usize, usize),
     norm: Norm,
 ) -> Result<Vec<Contender>> {
     if norm == Norm::Inf {
         return Ok(Vec::new());
     }
-    let window = |pair: (usize, usize)| {
-        let further = whole.iter().filter(|look| is_of(look, pair)).filter_map(|look| look.inversion.as_ref());
-        let further = further.filter(|inversion| inversion.converged);
-        let triggers = inversion_of(first, pair).into_iter().chain(further).map(|inversion| &inversion.trigger);
-        Window::of_most_effect(plan.classifier, &plan.working, (Some(pair.0), pair.1), triggers, WINDOW)
-    };
-    let looks = |&(source, target): &(usize, usize)| -> Result<Vec<Contender>> {
-        let jobs = window((source, target))?.into_iter().flat_map(|window| Job::confined(target, window, norm, 0));
-        Ok(jobs.map(|job| Contender::of_pair(source, job)).collect())
-    };
-    let of_pairs: Vec<Vec<Contender>> = suspicious.iter().map(looks).collect::<Result<_>>()?;
-    Ok(of_pairs.into_iter().flatten().collect())
+    let mut confined = Vec::new();
+    for &pair in suspicious {
+        let of_pair = before.iter().flat_map(|looks| looks.iter()).filter(|look| is_of(look, pair));
+        let triggers = of_pair.filter_map(|look| look.inversion.as_ref()).filter(|inversion| inversion.converged);
+        let triggers = triggers.map(|inversion| &inversion.trigger);
+        let window = Window::of_most_effect(plan.classifier, &plan.working, (Some(pair.0), pair.1), triggers, part)?;
+        let jobs = window.into_iter().flat_map(|window| Job::confined(pair.1, window, norm, round));
+        confined.extend(jobs.map(|job| Contender::of_pair(pair.0, job)));
+    }
+    Ok(confined)
 }
 
-/// For each of `targets`, the triggers from every source, confined to the one place where those that were found for it are most opaque together. Under the maximum norm, which
-/// makes triggers faint rather than small, there are none.
-fn confined_to_one_place(targets: &[usize], first: &[Contender], norm: Norm) -> Vec<Contender> {
+/// For each of `targets`, the triggers from every source, confined to one place.
+fn pairs_of_columns(targets: &[usize], first: &[Contender], norm: Norm) -> Vec<Contender> {
+    let of_target = |&target: &usize| in_one_place(move |pair| pair.1 == target, LOOK_AT_COLUMN, first, norm);
+    targets.iter().flat_map(of_target).collect()
+}
+
+/// The triggers for the pairs that belong together, confined to the one place where those that were found for them are most opaque together, by the look of this number. Under the
+/// maximum norm, which makes triggers faint rather than small, there are none.
+fn in_one_place(
+    belongs: impl Fn((usize, usize)) -> bool,
+    look: u64,
+    first: &[Contender],
+    norm: Norm,
+) -> Vec<Contender> {
     if norm == Norm::Inf {
         return Vec::new();
     }
-    let of_target = |&target: &usize| {
-        let finished = move |contender: &&Contender| contender.class == target && contender.inversion.is_some();
-        let triggers =
-            first.iter().filter(finished).filter_map(|contender| Some(&contender.inversion.as_ref()?.trigger));
-        let window = Window::densest_of(triggers, WINDOW);
-        let sources = first.iter().filter(finished).map(source);
-        sources.filter_map(move |source| {
-            let job = Job { class: target, look: LOOK_AT_COLUMN, window: Some(window?) };
-            Some(Contender::of_pair(source, job))
-        })
+    let is_finished = |contender: &&Contender| belongs((source(contender), contender.class));
+    let finished =
+        || first.iter().filter(is_finished).filter_map(|contender| Some((contender, contender.inversion.as_ref()?)));
+    let Some(window) = Window::densest_of(finished().map(|(_, inversion)| &inversion.trigger), WINDOW_OF_MANY) else {
+        return Vec::new();
     };
-    targets.iter().flat_map(of_target).collect()
+    let confined = |(contender, _): (&Contender, _)| {
+        let job = Job { class: contender.class, look, window: Some(window) };
+        Contender::of_pair(source(contender), job)
+    };
+    finished().map(confined).collect()
 }
 
 /// What the size of a trigger is to its norm: the median of the pairs at `references` or, where none was dropped, of all.
@@ -365,7 +431,7 @@ fn pair(
     contender: Contender,
     plan: &Plan<'_>,
     table: &Table,
-    looks: &[FurtherLooks],
+    [in_window, looks]: [&[FurtherLooks]; 2],
     attacks: &[Attack],
 ) -> Result<Pair> {
     let (source, target) = (source(&contender), contender.class);
@@ -376,7 +442,8 @@ fn pair(
         }
         _ => None,
     };
-    let look = looks.iter().find(|look| look.pair == (source, target));
+    let [in_window, look] = [in_window, looks].map(|looks| looks.iter().find(|look| look.pair == (source, target)));
+    let one_way = table.one_way(source, target);
     let sizes = |found: &Vec<Option<Found>>| found.iter().map(|found| found.map(|found| found.size)).collect();
     Ok(Pair {
         source,
@@ -391,7 +458,8 @@ fn pair(
         confined_looks: look.map_or(Vec::new(), |look| sizes(&look.confined)),
         directness: look.and_then(FurtherLooks::directness),
         aim: look.and_then(FurtherLooks::aim),
-        score_in_all: look.zip(table.one_way(source, target)).map(|(look, one_way)| look.weigh(one_way).score),
+        score_in_window: in_window.zip(one_way).map(|(look, one_way)| look.score(one_way)),
+        score_in_all: look.zip(one_way).map(|(look, one_way)| look.weigh(one_way).score),
         inversion: contender.inversion,
         attack_success_rate,
     })
@@ -449,17 +517,23 @@ mod tests {
             contender
         };
         let first = [searched(Job::first(1), in_corners(1.0, 0.9), true)];
-        let places = |norm: Norm, converged: bool| -> Vec<_> {
+        let places = |norm: Norm, round: usize, converged: bool| -> Vec<_> {
             let further =
                 Job::whole(1, norm, 0).map(|job| searched(job, in_corners(0.0, 0.5), converged)).collect::<Vec<_>>();
-            let confined = confined_contenders(&plan, &[(0, 1)], &first, &further, norm).unwrap();
+            let before = [&first[..], &further];
+            let confined = confined_contenders(&plan, &[(0, 1)], &before, (round, WINDOWS[round]), norm).unwrap();
             let place =
                 |look: &Contender| (look.look, look.source, look.window.map(|window| (window.top, window.left)));
             confined.iter().map(place).collect()
         };
-        let looks = |place| [(3, Some(0), Some(place)), (4, Some(0), Some(place))];
-        assert_eq!(places(Norm::L2, true), looks((4, 4)));
-        assert_eq!(places(Norm::L2, false), looks((0, 0)), "a search that did not converge tells no place");
-        assert_eq!(places(Norm::Inf, true), []);
+        let looks = |first, place| [(first, Some(0), Some(place)), (first + 1, Some(0), Some(place))];
+        assert_eq!(places(Norm::L2, 0, true), looks(3, (4, 4)));
+        assert_eq!(places(Norm::L2, 1, true), looks(7, (5, 5)));
+        assert_eq!(places(Norm::L2, 0, false), looks(3, (0, 0)), "a search that did not converge tells no place");
+        assert_eq!(places(Norm::Inf, 0, true), []);
+        let in_window = |norm: Norm| first_in_window(&[(0, 1)], &first, norm);
+        let place = |look: &Contender| (look.look, look.source, look.window.map(|window| (window.top, window.left)));
+        assert_eq!(in_window(Norm::L2).iter().map(place).collect::<Vec<_>>(), [(6, Some(0), Some((0, 0)))]);
+        assert!(in_window(Norm::Inf).is_empty());
     }
 }

@@ -2,7 +2,8 @@
 
 use super::columns::{ColumnBounds, ColumnLooks};
 use super::further_looks::{FurtherLooks, Weighed};
-use super::table::{FEWEST_CLASSES, PERHAPS_SHIFTED_FROM, SHIFTED_FROM, Table};
+use super::shift::ShiftLooks;
+use super::table::{FEWEST_CLASSES, Table};
 use crate::attack::Attack;
 use crate::detection::Verdict;
 use crate::look::{Look, Method};
@@ -17,12 +18,13 @@ pub struct PairDetection {
 
 impl Table {
     /// The verdict on all pairs of the classes called `names`. `columns` holds the further looks at the columns that [`standing_out`](Self::standing_out) names, which are judged by
-    /// `bounds`, and `pairs` those at the pairs that [`suspicious`](Self::suspicious) does.
+    /// `bounds`, `shift` those at the one that [`shift_standing_out`](Self::shift_standing_out) does, and `pairs` those at the pairs that are [`suspicious`](Self::suspicious).
     pub fn judge(
         &self,
         names: &[String],
         bounds: ColumnBounds,
         columns: &[ColumnLooks],
+        shift: Option<&ShiftLooks>,
         pairs: &[FurtherLooks],
     ) -> PairDetection {
         if !self.is_complete() {
@@ -40,7 +42,8 @@ impl Table {
         let is_flagged = |(_, look): &(&FurtherLooks, &Look)| look.verdict == Verdict::Backdoored;
         let mut flagged: Vec<(usize, usize)> =
             pairs.iter().zip(&of_pairs).filter(is_flagged).map(|(looks, _)| looks.pair).collect();
-        if let Some((shift, look)) = self.look_at_shift(&flagged) {
+        if let Some(looks_at_shift) = shift {
+            let (shift, look) = (looks_at_shift.shift, looks_at_shift.look());
             if look.verdict == Verdict::Backdoored {
                 attacks.push(Attack::AllToAll { shift });
                 flagged.retain(|&pair| !self.is_on(shift, pair));
@@ -67,23 +70,6 @@ impl Table {
             )
         };
         Look { words, ..Look::by(Method::Pair, Verdict::Inconclusive, None) }
-    }
-
-    /// The shift with the lowest scores, where they are low enough; one of its pairs that is `flagged` by itself makes up for some.
-    fn look_at_shift(&self, flagged: &[(usize, usize)]) -> Option<(usize, Look)> {
-        let (shift, below) = self.shift().filter(|(_, below)| *below >= PERHAPS_SHIFTED_FROM)?;
-        let (verdict, conclusion) = if below >= SHIFTED_FROM {
-            (Verdict::Backdoored, "an all-to-all attack")
-        } else if flagged.iter().any(|&pair| self.is_on(shift, pair)) {
-            (Verdict::Backdoored, "an all-to-all attack, for one of these pairs is flagged by itself")
-        } else {
-            (Verdict::Inconclusive, "undecided")
-        };
-        let words = format!(
-            "images of each class y go to the class y + {shift} by triggers whose scores are {below:.2} standard deviations below those of all other pairs, \
-             where the bounds are {SHIFTED_FROM:.1} and {PERHAPS_SHIFTED_FROM:.1}: {conclusion}"
-        );
-        Some((shift, Look { words, ..Look::by(Method::Shift, verdict, Some(below)) }))
     }
 
     fn look_at_pair(&self, looks: &FurtherLooks, names: &[String], columns: ColumnBounds) -> Look {
@@ -181,25 +167,60 @@ mod tests {
             .filter(|column| column.verdict(bounds) == Verdict::Backdoored)
             .map(|column| column.target)
             .collect();
+        let shift = table.shift_standing_out().map(|(shift, below)| {
+            let confined = (0..N).map(|source| table.one_way(source, (source + shift) % N)).collect();
+            ShiftLooks { shift, below, confined }
+        });
+        let is_accounted_for = |pair: (usize, usize)| {
+            attacked.contains(&pair.1) || shift.as_ref().is_some_and(|shift| table.is_on(shift.shift, pair))
+        };
         let looks = |pair| {
             let first = Found::of_size(sizes[pair].unwrap());
             let further = Found { size: first.size * factor, ..first };
             FurtherLooks { pair, first, whole: vec![Some(further); 2], confined: vec![] }
         };
-        let looks: Vec<FurtherLooks> = table.suspicious(&attacked).into_iter().map(looks).collect();
-        table.judge(&names, bounds, &columns, &looks)
+        let looks: Vec<FurtherLooks> = table.suspicious(&[], is_accounted_for).into_iter().map(looks).collect();
+        table.judge(&names, bounds, &columns, shift.as_ref(), &looks)
     }
 
     #[test]
     fn pairs_that_are_somewhat_small_are_looked_at_again_the_smallest_first_and_no_more_than_six() {
         let mut sizes = natural();
         let none: [(usize, usize); 0] = [];
-        assert_eq!(Table::new(&sizes, N * (N - 1)).suspicious(&[]), none);
+        assert_eq!(Table::new(&sizes, N * (N - 1)).suspicious(&[], |_| false), none);
         let small = [(0, 1), (1, 4), (2, 7), (3, 0), (4, 3), (5, 6), (6, 9), (7, 5)];
         (0..).zip(small).for_each(|(i, pair)| shrink(&mut sizes, pair, 0.6 * 0.75_f64.powi(i)));
         let mut smallest_first = small[2..].to_vec();
         smallest_first.reverse();
-        assert_eq!(Table::new(&sizes, N * (N - 1)).suspicious(&[]), smallest_first);
+        assert_eq!(Table::new(&sizes, N * (N - 1)).suspicious(&[], |_| false), smallest_first);
+    }
+
+    #[test]
+    fn a_pair_of_usual_size_that_is_small_in_a_window_is_looked_at_again() {
+        let table = Table::new(&natural(), N * (N - 1));
+        let candidates = table.candidates(|_| false);
+        assert_eq!(candidates.len(), 24);
+        let scores: Vec<f64> =
+            candidates.iter().map(|&(source, target)| table.score(source, target).unwrap()).collect();
+        assert!(scores.is_sorted() && scores[0] > table.suspicious_below(), "{scores:?}");
+
+        let in_window = |small: usize| -> Vec<FurtherLooks> {
+            let look = |(i, &pair): (usize, &(usize, usize))| {
+                let first = Found::of_size(natural()[pair].unwrap());
+                let share = (0.95 - 0.1 * i as f64) / table.one_way(pair.0, pair.1).unwrap();
+                let confined = (i < small).then_some(Found { size: first.size * share, ..first });
+                FurtherLooks { pair, first, whole: vec![], confined: vec![confined] }
+            };
+            candidates.iter().enumerate().map(look).collect()
+        };
+        let smallest_first = |pairs: &[(usize, usize)]| pairs.iter().rev().copied().collect::<Vec<_>>();
+        assert_eq!(table.suspicious(&in_window(0), |_| false), [(0, 0); 0]);
+        assert_eq!(table.suspicious(&in_window(4), |_| false), smallest_first(&candidates[2..4]));
+        assert_eq!(table.suspicious(&in_window(8), |_| false), smallest_first(&candidates[2..8]));
+        // All that a column accounts for is left out.
+        let is_of_column = |pair: (usize, usize)| pair.1 == candidates[3].1;
+        assert!(!table.suspicious(&in_window(8), is_of_column).into_iter().any(is_of_column));
+        assert!(!table.candidates(is_of_column).into_iter().any(is_of_column));
     }
 
     #[test]
@@ -233,18 +254,18 @@ mod tests {
             confusion[pair] = share;
             Table::new(sizes, N * (N - 1)).with_confusion(&confusion)
         };
-        let suspicious = |pair, share| table(&sizes, pair, share).suspicious(&[]);
+        let suspicious = |pair, share| table(&sizes, pair, share).suspicious(&[], |_| false);
         assert_eq!(suspicious((4, 7), 0.09), [(4, 7)]);
         assert_eq!([suspicious((4, 7), 0.1), suspicious((7, 4), 0.1)], [vec![], vec![]]);
 
         // A tiny trigger is no evidence either way.
         shrink(&mut sizes, (4, 7), 0.2);
         let table = table(&sizes, (4, 7), 0.5);
-        assert_eq!(table.suspicious(&[]), [(4, 7)]);
+        assert_eq!(table.suspicious(&[], |_| false), [(4, 7)]);
         let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
         let found = Found::of_size(sizes[(4, 7)].unwrap());
         let again = FurtherLooks { pair: (4, 7), first: found, whole: vec![Some(found); 2], confined: vec![] };
-        let found = table.judge(&names, ColumnBounds::of(Norm::L2), &[], &[again]);
+        let found = table.judge(&names, ColumnBounds::of(Norm::L2), &[], None, &[again]);
         assert_eq!((found.attacks, look::verdict(&found.looks)), (vec![], Verdict::Inconclusive));
     }
 
@@ -259,8 +280,8 @@ mod tests {
         let columns = [ColumnLooks { target: 3, share: table.column(3), confined: vec![None; N - 1] }];
         let found = Found::of_size(sizes[(6, 3)].unwrap());
         let again = |pair| FurtherLooks { pair, first: found, whole: vec![Some(found); 2], confined: vec![] };
-        assert_eq!((table.standing_out(bounds), table.suspicious(&[])), (vec![3], vec![(6, 3)]));
-        let found = table.judge(&names, bounds, &columns, &[again((6, 3))]);
+        assert_eq!((table.standing_out(bounds), table.suspicious(&[], |_| false)), (vec![3], vec![(6, 3)]));
+        let found = table.judge(&names, bounds, &columns, None, &[again((6, 3))]);
         assert_eq!((found.attacks, look::verdict(&found.looks)), (vec![], Verdict::Inconclusive));
     }
 
@@ -282,9 +303,9 @@ mod tests {
             let table = Table::new(&sizes, N * (N - 1)).with_likeness(likeness);
             let found = Found { likeness: Some(share), ..Found::of_size(sizes[(4, 7)].unwrap()) };
             let looks = |pair| FurtherLooks { pair, first: found, whole: vec![Some(found); 2], confined: vec![] };
-            let looks: Vec<FurtherLooks> = table.suspicious(&[]).into_iter().map(looks).collect();
+            let looks: Vec<FurtherLooks> = table.suspicious(&[], |_| false).into_iter().map(looks).collect();
             let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
-            table.judge(&names, ColumnBounds::of(Norm::L2), &[], &looks)
+            table.judge(&names, ColumnBounds::of(Norm::L2), &[], None, &looks)
         };
         assert_eq!(look::verdict(&verdict(0.9).looks), Verdict::Clean);
         let foreign = verdict(0.05);
@@ -304,14 +325,14 @@ mod tests {
             let found = |pair| Found::of_size(sizes[pair].unwrap());
             let looks = |pair| vec![Some(found(pair)); 2];
             let again = |pair| FurtherLooks { pair, first: found(pair), whole: looks(pair), confined: looks(pair) };
-            let looks: Vec<FurtherLooks> = table.suspicious(&[]).into_iter().map(again).collect();
-            look::verdict(&table.judge(&names, ColumnBounds::of(Norm::L2), &[], &looks).looks)
+            let looks: Vec<FurtherLooks> = table.suspicious(&[], |_| false).into_iter().map(again).collect();
+            look::verdict(&table.judge(&names, ColumnBounds::of(Norm::L2), &[], None, &looks).looks)
         };
         assert_eq!(verdict(&sizes), Verdict::Clean);
         shrink(&mut sizes, (25, 3), 0.12);
         assert_eq!(verdict(&sizes), Verdict::Inconclusive);
         // Nor does it tell much that none does.
-        let nothing = Table::new(&sizes, N * (N - 1)).judge(&names, ColumnBounds::of(Norm::L2), &[], &[]).looks;
+        let nothing = Table::new(&sizes, N * (N - 1)).judge(&names, ColumnBounds::of(Norm::L2), &[], None, &[]).looks;
         assert!(nothing[0].words.contains("among so many"), "{}", nothing[0].words);
     }
 
@@ -356,18 +377,6 @@ mod tests {
         assert_eq!(judged(&sizes, 5.0).attacks, [Attack::AllToAll { shift: 2 }]);
     }
 
-    #[test]
-    fn a_shift_between_the_bounds_is_an_attack_where_one_of_its_pairs_is_flagged_by_itself() {
-        let mut sizes = natural();
-        (0..4).for_each(|source| shrink(&mut sizes, (source, (source + 2) % N), 0.54));
-        let found = judged(&sizes, 5.0);
-        assert_eq!((found.attacks.len(), look::verdict(&found.looks)), (0, Verdict::Inconclusive));
-        shrink(&mut sizes, (1, 3), 0.2);
-        let found = judged(&sizes, 1.0);
-        assert_eq!(found.attacks, [Attack::AllToAll { shift: 2 }], "{}", look::reason(&found.looks));
-        assert!(found.looks[0].words.contains("one of these pairs is flagged by itself"), "{}", found.looks[0].words);
-    }
-
     /// Where nearly all are as usual, what deviates by chance is no shift, whatever share of the deviation it has.
     #[test]
     fn a_few_small_triggers_on_one_diagonal_are_no_shift() {
@@ -391,7 +400,7 @@ mod tests {
     fn too_few_classes_or_triggers_allow_no_conclusion() {
         let few = Table::new(&Array2::from_shape_fn((4, 4), |(i, j)| (i != j).then_some(50.0)), 12);
         let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
-        let found = few.judge(&names, ColumnBounds::of(Norm::L2), &[], &[]);
+        let found = few.judge(&names, ColumnBounds::of(Norm::L2), &[], None, &[]);
         assert_eq!(found.looks[0].verdict, Verdict::Inconclusive);
         assert!(found.looks[0].words.contains("4 classes are too few"), "{}", found.looks[0].words);
         let mut sizes = natural();

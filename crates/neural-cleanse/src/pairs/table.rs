@@ -3,14 +3,15 @@
 use ndarray::{Array1, Array2};
 
 use super::columns::ColumnBounds;
-use super::further_looks::{TINY_BELOW, weight};
+use super::further_looks::{FurtherLooks, TINY_BELOW, weight};
+use super::shift::PERHAPS_SHIFTED_FROM;
 use crate::detection::{Verdict, lower_quartile};
 use crate::median_polish::{Polished, median_polish};
 
 /// With fewer classes than this, rows and columns explain any table.
 pub const FEWEST_CLASSES: usize = 5;
 
-/// A pair with a score below this is looked at again.
+/// A pair with a score below this is looked at again: with the whole image to change or, after a look in a window, in all.
 const SUSPICIOUS_BELOW: f64 = 0.8;
 
 /// Of more pairs than this, some are alike to any degree. There a pair is flagged by no figure of its own, and to leave the verdict inconclusive it must stand out from the lowest
@@ -23,13 +24,7 @@ const CLEAN_AMONG_MANY: f64 = 0.55;
 /// Likewise, below which a pair of many is looked at again.
 const SUSPICIOUS_AMONG_MANY: f64 = 0.6;
 
-/// A shift whose pairs have scores this far below those of all others is an all-to-all attack, in standard deviations. (`docs/modes.md` has what was measured.)
-pub const SHIFTED_FROM: f64 = 1.4;
-
-/// From this distance on the figures allow no conclusion.
-pub const PERHAPS_SHIFTED_FROM: f64 = 1.3;
-
-/// From this distance on, all pairs of the shift are searched to the end.
+/// From this distance of a shift on, in standard deviations, all pairs of it are searched to the end.
 const WORTH_A_LOOK_FROM: f64 = 1.0;
 
 /// For a shift the score of a pair counts as this at the least, so that a few pairs do not make one, and as its inverse at the most, which is what is usual.
@@ -40,6 +35,9 @@ const LEAST_DEVIATION: f64 = 0.2;
 
 /// Two classes are confused where at least this share of the clean images of either goes to the other.
 const CONFUSED_FROM: f64 = 0.1;
+
+/// The most pairs that are looked at in a window, those with the lowest scores. What is small in one place alone need not stand out where the whole image may change.
+const MOST_LOOKED_AT_IN_A_WINDOW: usize = 24;
 
 /// The most pairs that are looked at again, those with the lowest scores.
 const MOST_LOOKED_AT_AGAIN: usize = 6;
@@ -100,7 +98,7 @@ impl Table {
 
     /// What makes a pair suspicious: how small its trigger is, beside the way back, and how little the trigger makes the images alike.
     pub fn score(&self, source: usize, target: usize) -> Option<f64> {
-        self.one_way(source, target).map(|one_way| one_way * weight(one_way, self.likeness(source, target)))
+        self.one_way(source, target).map(|one_way| one_way * weight(one_way, [self.likeness(source, target)]))
     }
 
     /// Whether there are so many pairs that no single one is flagged.
@@ -178,7 +176,7 @@ impl Table {
     /// The pairs that the verdict rests on: the rows and the columns of suspicious pairs with their ways back, columns that stand out, and
     /// the shift with the lowest scores.
     pub fn decisive(&self, columns: ColumnBounds) -> Vec<(usize, usize)> {
-        let suspicious = self.suspicious(&[]);
+        let suspicious = self.suspicious(&[], |_| false);
         let shift = self.shift().filter(|(_, below)| *below >= WORTH_A_LOOK_FROM).map(|(shift, _)| shift);
         let rests_on = |&(source, target): &(usize, usize)| {
             let crosses = |&(s, t): &(usize, usize)| s == source || t == target || (t, s) == (source, target);
@@ -202,9 +200,9 @@ impl Table {
         (source + shift) % self.polished.rows.len() == target
     }
 
-    /// The shift whose scores are low enough for an all-to-all attack, if there is one.
-    pub fn is_shifted(&self) -> Option<usize> {
-        self.shift().filter(|(_, below)| *below >= SHIFTED_FROM).map(|(shift, _)| shift)
+    /// The shift that calls for further looks, if there is one, and how far its scores are below those of all other pairs.
+    pub fn shift_standing_out(&self) -> Option<(usize, f64)> {
+        self.shift().filter(|(_, below)| self.is_complete() && *below >= PERHAPS_SHIFTED_FROM)
     }
 
     /// The targets whose columns call for further looks.
@@ -218,19 +216,42 @@ impl Table {
         size / (self.polished.overall + self.polished.rows[source] + self.usual_column()).exp()
     }
 
-    /// The pairs that call for further looks, those with the lowest scores first. Those that an attack of all classes on one or to one another accounts for do not:
-    /// `attacked` are the targets of the former.
-    pub fn suspicious(&self, attacked: &[usize]) -> Vec<(usize, usize)> {
+    /// The pairs that call for a look in a window, those with the lowest scores first. Those that `is_accounted_for` by an attack of all classes on one or to one another do not. None
+    /// do among many, of which some are small in one place without a backdoor.
+    pub fn candidates(&self, is_accounted_for: impl Fn((usize, usize)) -> bool) -> Vec<(usize, usize)> {
+        let most = if self.are_many() { 0 } else { MOST_LOOKED_AT_IN_A_WINDOW };
+        self.lowest(is_accounted_for).into_iter().take(most).map(|(_, pair)| pair).collect()
+    }
+
+    /// The pairs that call for further looks, likewise: those with low scores, either with the whole image to change or by the look in a window that some were given, `in_window`.
+    pub fn suspicious(
+        &self,
+        in_window: &[FurtherLooks],
+        is_accounted_for: impl Fn((usize, usize)) -> bool,
+    ) -> Vec<(usize, usize)> {
+        let suspicious_below = self.suspicious_below();
+        let score_in_window = |pair: (usize, usize)| {
+            let look = in_window.iter().find(|look| look.pair == pair)?;
+            Some(look.score(self.one_way(pair.0, pair.1)?))
+        };
+        let lower = |(score, pair): (f64, _)| (score_in_window(pair).map_or(score, |other| other.min(score)), pair);
+        let lowest = self.lowest(is_accounted_for).into_iter().map(lower);
+        let suspicious = in_order(lowest.filter(|(score, _)| *score < suspicious_below));
+        suspicious.into_iter().take(MOST_LOOKED_AT_AGAIN).map(|(_, pair)| pair).collect()
+    }
+
+    /// All pairs that are to be explained and that no such attack accounts for, those with the lowest scores first.
+    fn lowest(&self, is_accounted_for: impl Fn((usize, usize)) -> bool) -> Vec<(f64, (usize, usize))> {
         if !self.is_complete() {
             return Vec::new();
         }
-        let suspicious_below = self.suspicious_below();
-        let shift = self.is_shifted();
-        let on_shift = |pair: (usize, usize)| shift.is_some_and(|shift| self.is_on(shift, pair));
-        let is_open = |pair: (usize, usize)| !on_shift(pair) && !attacked.contains(&pair.1);
-        let mut scored: Vec<(f64, (usize, usize))> =
-            self.unexplained().filter(|&(score, pair)| score < suspicious_below && is_open(pair)).collect();
-        scored.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        scored.into_iter().take(MOST_LOOKED_AT_AGAIN).map(|(_, pair)| pair).collect()
+        in_order(self.unexplained().filter(|&(_, pair)| !is_accounted_for(pair)))
     }
+}
+
+/// Pairs with their scores, those with the lowest first.
+fn in_order(scored: impl Iterator<Item = (f64, (usize, usize))>) -> Vec<(f64, (usize, usize))> {
+    let mut scored: Vec<(f64, (usize, usize))> = scored.collect();
+    scored.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    scored
 }

@@ -174,7 +174,7 @@ pub struct PairReport {
     pub gradient_samples: u64,
     /// The sizes that further looks at a suspicious pair gave, as multiples of what is typical for norm 1; null for one that did not converge.
     pub further_looks: Vec<Option<f64>>,
-    /// The same of such looks that were confined to a fifth of each side of the image.
+    /// The same of such looks that were confined, half of them to a fifth of each side of the image and half to a seventh.
     #[serde(default)]
     pub confined_looks: Vec<Option<f64>>,
     /// How directly the confined triggers make images of the source more like those of the target: the likeness for how far they move them, as a share of what is usual for this
@@ -185,6 +185,10 @@ pub struct PairReport {
     /// model, 1 at the most; null where none was found.
     #[serde(default)]
     pub aim: Option<f64>,
+    /// What the size in a window, a seventh of each side of the image, where one of the pairs with the lowest scores is looked at first, comes to with likeness, directness and aim; null
+    /// where there was no such look.
+    #[serde(default)]
+    pub score_in_window: Option<f64>,
     /// What all looks come to, by which a suspicious pair is judged; null where there were no further ones.
     #[serde(default)]
     pub score_in_all: Option<f64>,
@@ -387,6 +391,7 @@ impl PairReport {
             confined_looks: pair.confined_looks.clone(),
             directness: pair.directness,
             aim: pair.aim,
+            score_in_window: pair.score_in_window,
             score_in_all: pair.score_in_all,
             attack_success_rate: pair.attack_success_rate,
         }
