@@ -3,8 +3,9 @@
 use ndarray::Array2;
 
 use super::columns::ColumnBounds;
+use super::figures::likenesses;
+use super::source;
 use super::table::Table;
-use super::{likenesses, source};
 use crate::elimination::{self, expected_norms};
 use crate::error::Result;
 use crate::inversion::Config;
