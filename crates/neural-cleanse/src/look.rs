@@ -29,13 +29,13 @@ pub struct Look {
     /// The class that they are to be sent to; null where it is none in particular.
     pub target: Option<usize>,
     /// The figure of the first look: for `norm` the ratio to the usual size (with the rule `mad` the anomaly index, of two to four classes the
-    /// extent as a share of the image), for `pair` the score, for `column` the ratio to what is usual, for `shift` how many standard deviations its scores are below those of other pairs, for `margin` the
-    /// p-value; null where there is none.
+    /// extent as a share of the image), for `pair` the score, for `column` the ratio to what is usual, for `shift` how many standard deviations its
+    /// scores are below those of other pairs, for `margin` the p-value; null where there is none.
     pub figure: Option<f64>,
     /// The same under further seeds; null for a search that did not converge.
     pub further: Vec<Option<f64>>,
-    /// The same of searches that were confined to a third of each side of the image, for `norm` as a ratio to the usual size of such triggers; for `pair` and `column` to a
-    /// fifth, and the size alone, as a share of what is expected; for `column` from each source by itself.
+    /// The same of searches that were confined to a third of each side of the image, for `norm` as a ratio to the usual size of such triggers; for the others the size alone, as a
+    /// share of what is expected: for `pair` half of them to a fifth and half to a seventh, for `column` and `shift` to a fifth, from each source by itself.
     #[serde(default)]
     pub confined: Vec<Option<f64>>,
     /// What this speaks for by itself.

@@ -9,7 +9,7 @@ use crate::window::Window;
 
 /// The parts of each side of the image that further looks are confined to: the trigger for one source is smaller than that for all. The smaller the window, the fewer natural
 /// triggers fit into it; but a patch must.
-pub const WINDOWS: [usize; 2] = [5, 7];
+const WINDOWS: [usize; 2] = [5, 7];
 
 /// That of the looks at the pairs of a column or a shift that stands out.
 const WINDOW_OF_MANY: usize = 5;
@@ -48,28 +48,36 @@ pub fn first_in_window(candidates: &[(usize, usize)], first: &[Contender], norm:
     candidates.iter().filter_map(look).collect()
 }
 
-/// The looks at the `suspicious` pairs that are confined to a window of this `part` of each side, where a trigger of the pair does most, of those that the looks `before` found. Under the
-/// maximum norm there are none, either.
-pub fn confined_contenders(
+/// What `search` comes to for the `suspicious` pairs in windows of each size, one after the other: each where a trigger of the pair does most, of those that the looks `before` found and
+/// those in larger windows. Under the maximum norm there are none, either.
+///
+/// # Errors
+/// If the engine fails, or the search does.
+pub fn in_windows(
     plan: &Plan<'_>,
     suspicious: &[(usize, usize)],
-    before: &[&[Contender]],
-    (round, part): (usize, usize),
+    before: [&[Contender]; 2],
     norm: Norm,
+    search: impl Fn(Vec<Contender>) -> Result<Vec<Contender>>,
 ) -> Result<Vec<Contender>> {
+    let mut found: Vec<Contender> = Vec::new();
     if norm == Norm::Inf {
-        return Ok(Vec::new());
+        return Ok(found);
     }
-    let mut confined = Vec::new();
-    for &pair in suspicious {
-        let of_pair = before.iter().flat_map(|looks| looks.iter()).filter(|look| is_of(look, pair));
-        let triggers = of_pair.filter_map(|look| look.inversion.as_ref()).filter(|inversion| inversion.converged);
-        let triggers = triggers.map(|inversion| &inversion.trigger);
-        let window = Window::of_most_effect(plan.classifier, &plan.working, (Some(pair.0), pair.1), triggers, part)?;
-        let jobs = window.into_iter().flat_map(|window| Job::confined(pair.1, window, norm, round));
-        confined.extend(jobs.map(|job| Contender::of_pair(pair.0, job)));
+    for (round, part) in WINDOWS.into_iter().enumerate() {
+        let mut looks = Vec::new();
+        for &pair in suspicious {
+            let of_pair = before.into_iter().flatten().chain(&found).filter(|look| is_of(look, pair));
+            let triggers = of_pair.filter_map(|look| look.inversion.as_ref()).filter(|inversion| inversion.converged);
+            let triggers = triggers.map(|inversion| &inversion.trigger);
+            let place = (Some(pair.0), pair.1);
+            let window = Window::of_most_effect(plan.classifier, &plan.working, place, triggers, part)?;
+            let jobs = window.into_iter().flat_map(|window| Job::confined(pair.1, window, norm, round));
+            looks.extend(jobs.map(|job| Contender::of_pair(pair.0, job)));
+        }
+        found.extend(search(looks)?);
     }
-    Ok(confined)
+    Ok(found)
 }
 
 /// For each of `targets`, the triggers from every source, confined to one place.
@@ -128,22 +136,28 @@ mod tests {
             contender
         };
         let first = [searched(Job::first(1), in_corners(1.0, 0.9), true)];
-        let places = |norm: Norm, round: usize, converged: bool| -> Vec<_> {
+        let place = |look: &Contender| (look.look, look.source, look.window.map(|window| (window.top, window.left)));
+        // The windows in which a pair is searched for, where the searches find `confined`.
+        let places = |norm: Norm, converged: bool, confined: &Trigger| -> Vec<_> {
             let further =
                 Job::whole(1, norm, 0).map(|job| searched(job, in_corners(0.0, 0.5), converged)).collect::<Vec<_>>();
-            let before = [&first[..], &further];
-            let confined = confined_contenders(&plan, &[(0, 1)], &before, (round, WINDOWS[round]), norm).unwrap();
-            let place =
-                |look: &Contender| (look.look, look.source, look.window.map(|window| (window.top, window.left)));
+            let search = |looks: Vec<Contender>| {
+                let job = |look: &Contender| Job { class: look.class, look: look.look, window: look.window };
+                Ok(looks.iter().map(|look| searched(job(look), confined.clone(), true)).collect())
+            };
+            let confined = in_windows(&plan, &[(0, 1)], [&first, &further], norm, search).unwrap();
             confined.iter().map(place).collect()
         };
-        let looks = |first, place| [(first, Some(0), Some(place)), (first + 1, Some(0), Some(place))];
-        assert_eq!(places(Norm::L2, 0, true), looks(3, (4, 4)));
-        assert_eq!(places(Norm::L2, 1, true), looks(7, (5, 5)));
-        assert_eq!(places(Norm::L2, 0, false), looks(3, (0, 0)), "a search that did not converge tells no place");
-        assert_eq!(places(Norm::Inf, 0, true), []);
+        let looks = |places: [_; 2]| {
+            let numbers = [(3, places[0]), (4, places[0]), (7, places[1]), (8, places[1])];
+            numbers.map(|(number, place)| (number, Some(0), Some(place)))
+        };
+        let (least, most) = (in_corners(0.1, 0.0), in_corners(0.0, 1.0));
+        assert_eq!(places(Norm::L2, true, &least), looks([(4, 4), (5, 5)]));
+        assert_eq!(places(Norm::L2, false, &least), looks([(0, 0), (0, 0)]), "what did not converge tells no place");
+        assert_eq!(places(Norm::L2, false, &most), looks([(0, 0), (5, 5)]), "what was found in a larger window counts");
+        assert_eq!(places(Norm::Inf, true, &least), []);
         let in_window = |norm: Norm| first_in_window(&[(0, 1)], &first, norm);
-        let place = |look: &Contender| (look.look, look.source, look.window.map(|window| (window.top, window.left)));
         assert_eq!(in_window(Norm::L2).iter().map(place).collect::<Vec<_>>(), [(6, Some(0), Some((0, 0)))]);
         assert!(in_window(Norm::Inf).is_empty());
     }

@@ -20,7 +20,7 @@ use crate::searches::{Contender, Searches};
 use columns::{ColumnBounds, ColumnLooks};
 use figures::Figures;
 use further_looks::{Found, FurtherLooks};
-use further_searches::{LOOK_AT_SHIFT, WINDOWS};
+use further_searches::LOOK_AT_SHIFT;
 use shift::ShiftLooks;
 use table::Table;
 
@@ -154,12 +154,7 @@ pub(crate) fn scan(plan: &Plan<'_>, observer: &dyn Observer) -> Result<PairScan>
     let suspicious: Vec<(usize, usize)> =
         table.suspicious(&first_looks, is_accounted_for).into_iter().filter(is_finished).collect();
     let whole = search_again(further_searches::whole_contenders(&suspicious, config.norm))?;
-    let mut confined: Vec<Contender> = Vec::new();
-    for window in WINDOWS.into_iter().enumerate() {
-        let before = [&contenders[..], &whole, &confined];
-        let looks = further_searches::confined_contenders(plan, &suspicious, &before, window, config.norm)?;
-        confined.extend(search_again(looks)?);
-    }
+    let confined = further_searches::in_windows(plan, &suspicious, [&contenders, &whole], config.norm, search_again)?;
     let looks: Vec<FurtherLooks> =
         suspicious.iter().map(|&pair| looks_at(pair, &whole, &confined)).collect::<Result<_>>()?;
     let names: Vec<String> = (0..classifier.classes()).map(|class| class_label(classifier, class)).collect();
@@ -268,5 +263,108 @@ impl PairScan {
     pub fn attacked(&self) -> impl Iterator<Item = (&Pair, &Inversion)> {
         let attacked = self.pairs.iter().filter(|pair| pair.attack_success_rate.is_some());
         attacked.filter_map(|pair| Some((pair, pair.inversion.as_ref()?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ndarray::Array4;
+    use onnx_grad::{ElementType, Graph, Model, Tensor, ValueType};
+
+    use super::*;
+    use crate::classifier::{Classifier, ClassifierOptions};
+    use crate::data::Samples;
+    use crate::engine::Rten;
+    use crate::inversion::Norm;
+    use crate::scan::ScanOptions;
+
+    const CLASSES: usize = 6;
+    const SIDE: usize = 14;
+    const SAMPLES: usize = 10;
+
+    /// The pixel that images of a class have.
+    fn pixel_of(class: usize) -> usize {
+        4 * SIDE * (class / 3) + 4 * (class % 3)
+    }
+
+    /// One bright pixel says what class an image is of. With the pixels of `trigger` bright, in all by more than `threshold` of one, those of `sources` are taken for the next class.
+    fn backdoored(sources: &[usize], trigger: &[usize], threshold: f64) -> Classifier {
+        let pixels = SIDE * SIDE;
+        let hidden = CLASSES + sources.len();
+        let (mut inward, mut bias) = (vec![0.0; pixels * hidden], vec![0.0; hidden]);
+        let mut outward = vec![0.0; hidden * CLASSES];
+        for class in 0..CLASSES {
+            inward[pixel_of(class) * hidden + class] = 1.0 / 255.0;
+            outward[class * CLASSES + class] = 4.0;
+        }
+        for (unit, source) in (CLASSES..).zip(sources) {
+            inward[pixel_of(*source) * hidden + unit] = 1.0 / 255.0;
+            trigger.iter().for_each(|pixel| inward[pixel * hidden + unit] = 1.0 / 255.0);
+            bias[unit] = -1.0 - threshold;
+            outward[unit * CLASSES + (source + 1) % CLASSES] = 20.0;
+        }
+        let mut graph = Graph::new();
+        graph.add_input("images", ValueType::new(ElementType::F32, [16, 1, SIDE, SIDE])).unwrap();
+        let flat = graph.apply("Flatten", &["images"], ()).unwrap();
+        let inward = graph.constant(Tensor::floats(ElementType::F32, [pixels, hidden], &inward));
+        let bias = graph.constant(Tensor::floats(ElementType::F32, [hidden], &bias));
+        let outward = graph.constant(Tensor::floats(ElementType::F32, [hidden, CLASSES], &outward));
+        let product = graph.apply("MatMul", &[&flat, &inward], ()).unwrap();
+        let sum = graph.apply("Add", &[&product, &bias], ()).unwrap();
+        let active = graph.apply("Relu", &[&sum], ()).unwrap();
+        let logits = graph.apply("MatMul", &[&active, &outward], ()).unwrap();
+        graph.set_outputs(&[&logits]).unwrap();
+        let model = Model::from_bytes(&graph.to_model_bytes("backdoored").unwrap()).unwrap();
+        Classifier::new(model, ClassifierOptions::default(), Arc::new(Rten), 1).unwrap()
+    }
+
+    fn scanned(classifier: &Classifier) -> PairScan {
+        let labels: Vec<usize> = (0..CLASSES * SAMPLES).map(|i| i % CLASSES).collect();
+        let brightness = |(i, _, row, column): (usize, usize, usize, usize)| match row * SIDE + column {
+            pixel if pixel == pixel_of(labels[i]) => 255.0 - (i / CLASSES) as f32,
+            pixel => ((i * 7 + pixel * 5) % 11) as f32,
+        };
+        let images = Array4::from_shape_fn((labels.len(), 1, SIDE, SIDE), brightness);
+        let samples = Samples { images, labels: Some(labels), class_names: None, notes: Vec::new() };
+        let options = ScanOptions { force: true, ..ScanOptions::new(Config::fast(Norm::L2, SIDE, SIDE)) };
+        let plan = Plan::new(classifier, &samples, &options).unwrap();
+        scan(&plan, &()).unwrap()
+    }
+
+    #[test]
+    fn the_pairs_of_a_shift_are_searched_for_in_one_place() {
+        let found = scanned(&backdoored(&[0, 1, 2, 3, 4, 5], &[SIDE * SIDE - 1], -0.1));
+        let shift = found.looks.iter().find(|look| look.method == Method::Shift);
+        assert_eq!(found.attacks, [Attack::AllToAll { shift: 1 }]);
+        let confined = &shift.unwrap().confined;
+        assert!(confined.len() == CLASSES && confined.iter().all(Option::is_some), "{confined:?}");
+        // What the attack accounts for is not looked at as pairs, too.
+        assert!(
+            found
+                .pairs
+                .iter()
+                .all(|pair| (pair.target == (pair.source + 1) % CLASSES) <= pair.score_in_window.is_none())
+        );
+    }
+
+    #[test]
+    fn a_pair_is_searched_for_in_windows() {
+        let found = scanned(&backdoored(&[2], &[SIDE * SIDE - 1], -0.1));
+        let pair = found.pairs.iter().find(|pair| (pair.source, pair.target) == (2, 3)).unwrap();
+        assert_eq!(found.attacks, [Attack::SourceSpecific { source: 2, target: 3 }]);
+        assert_eq!((pair.further_looks.len(), pair.confined_looks.len()), (2, 4));
+        assert!(pair.score_in_window.unwrap() < 0.2, "{:?}", pair.score_in_window);
+    }
+
+    /// From a faint mask the search does not come to the trigger, which lies beside what the target is known by: it adds that, as those for other pairs do.
+    #[test]
+    fn a_pair_that_is_small_in_a_window_alone_is_looked_at_again() {
+        let beside = [pixel_of(3) - SIDE, pixel_of(3) - SIDE + 1, pixel_of(3) + 1];
+        let found = scanned(&backdoored(&[2], &beside, 0.2));
+        let pair = found.pairs.iter().find(|pair| (pair.source, pair.target) == (2, 3)).unwrap();
+        assert!(pair.score.unwrap() > 0.8 && pair.score_in_window.unwrap() < 0.8);
+        assert_eq!((pair.further_looks.len(), pair.confined_looks.len()), (2, 4));
     }
 }

@@ -77,16 +77,23 @@ impl Table {
         let first = self.score(source, target).unwrap_or(f64::INFINITY);
         let Weighed { whole, further, confined, verdict, words, .. } =
             looks.weigh(self.one_way(source, target).unwrap_or(f64::INFINITY));
-        // Where all others are sent to the source by a small trigger, the way back says nothing of how alike the two are; and a class that all others are near to is near in one place, too.
-        let comparable = [source, target].iter().all(|&class| self.column(class) >= columns.suspicious_below)
-            && !self.confused[[source, target]];
         let (verdict, conclusion) = match (verdict, self.worst_among_many(whole)) {
             (Verdict::Clean, _) | (_, Verdict::Clean) => (Verdict::Clean, "not flagged"),
-            (Verdict::Backdoored, Verdict::Backdoored) if comparable => (Verdict::Backdoored, "flagged"),
             (_, Verdict::Inconclusive) => {
                 (Verdict::Inconclusive, "undecided, for among so many pairs some are so without a backdoor")
             }
-            _ => (Verdict::Inconclusive, "undecided"),
+            (Verdict::Backdoored, _) if self.confused[[source, target]] => {
+                (Verdict::Inconclusive, "undecided, for the model confuses the two without any trigger")
+            }
+            // Where all others are sent to the source by a small trigger, the way back says nothing of how alike the two are; and a class that all others are near to is near in one place,
+            // too.
+            (Verdict::Backdoored, _)
+                if [source, target].iter().any(|&class| self.column(class) < columns.suspicious_below) =>
+            {
+                (Verdict::Inconclusive, "undecided, for all classes are near to one of the two")
+            }
+            (Verdict::Backdoored, _) => (Verdict::Backdoored, "flagged"),
+            (Verdict::Inconclusive, _) => (Verdict::Inconclusive, "undecided"),
         };
         let words = format!(
             "images of class {} go to class {} by a trigger of {}: a score of {first:.2}, {words}: {conclusion}",
@@ -267,6 +274,7 @@ mod tests {
         let again = FurtherLooks { pair: (4, 7), first: found, whole: vec![Some(found); 2], confined: vec![] };
         let found = table.judge(&names, ColumnBounds::of(Norm::L2), &[], None, &[again]);
         assert_eq!((found.attacks, look::verdict(&found.looks)), (vec![], Verdict::Inconclusive));
+        assert!(found.looks[0].words.ends_with("the model confuses the two without any trigger"));
     }
 
     /// Its column is small, but not in one place; one of its pairs is, and means little.
@@ -283,6 +291,7 @@ mod tests {
         assert_eq!((table.standing_out(bounds), table.suspicious(&[], |_| false)), (vec![3], vec![(6, 3)]));
         let found = table.judge(&names, bounds, &columns, None, &[again((6, 3))]);
         assert_eq!((found.attacks, look::verdict(&found.looks)), (vec![], Verdict::Inconclusive));
+        assert!(found.looks[1].words.ends_with("all classes are near to one of the two"), "{}", found.looks[1].words);
     }
 
     #[test]
@@ -375,6 +384,27 @@ mod tests {
         };
         assert!((0..N).filter(|&source| lowest(source) == (source + 2) % N).count() <= N / 2);
         assert_eq!(judged(&sizes, 5.0).attacks, [Attack::AllToAll { shift: 2 }]);
+    }
+
+    #[test]
+    fn a_few_tiny_triggers_on_one_diagonal_are_no_shift() {
+        let mut sizes = natural();
+        let tiny = [(1, 3), (4, 6), (7, 9)];
+        tiny.iter().for_each(|&pair| shrink(&mut sizes, pair, 0.01));
+        let attacks = tiny.map(|(source, target)| Attack::SourceSpecific { source, target });
+        assert_eq!(judged(&sizes, 1.0).attacks, attacks);
+    }
+
+    /// Of many pairs those are searched to the end that might be an attack together, though none is by itself.
+    #[test]
+    fn a_verdict_rests_on_the_pairs_of_a_shift_that_might_stand_out() {
+        let mut sizes = Array2::from_shape_fn((N, N), |(i, j)| (i != j).then_some(60.0));
+        let decisive =
+            |sizes: &Array2<Option<f64>>| Table::new(sizes, N * (N - 1)).decisive(ColumnBounds::of(Norm::L2));
+        assert_eq!(decisive(&sizes), []);
+        let on_shift: Vec<(usize, usize)> = (0..N).map(|source| (source, (source + 2) % N)).collect();
+        on_shift.iter().for_each(|&pair| shrink(&mut sizes, pair, 0.81));
+        assert_eq!(decisive(&sizes), on_shift);
     }
 
     /// Where nearly all are as usual, what deviates by chance is no shift, whatever share of the deviation it has.
