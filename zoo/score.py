@@ -1,6 +1,6 @@
 """Prints how the scans of the zoo came out, as Markdown.
 
-    python3 zoo/score.py --zoo FOLDER --results RESULTS [--half scored|development] [--classes few|many]
+    python3 zoo/score.py --zoo FOLDER --results RESULTS [--half scored|development] [--classes few|many] [--pairs]
 
 FOLDER is what zoo/train.py made, RESULTS what zoo/scan.py made of it in one mode. A model whose attack did not take (see TAKEN) is left out and
 counted. Intervals are Wilson's, of 95 %, over models and seeds.
@@ -120,6 +120,7 @@ def agreement(runs):
     return wilson(sum(len(found) == 1 for found in verdicts.values()), len(verdicts))
 
 
+SMALL_IN_WINDOW = 0.8  # Under this score in a window a pair is looked at again.
 FEW_CLASSES = 4  # Models of no more classes are judged by another rule.
 
 
@@ -131,6 +132,39 @@ def lowest_scores(runs):
         print(f"const {name}: [f64; {len(scores)}] = [{', '.join(f'{score:.3f}' for score in scores)}];")
 
 
+def figures_of_pairs(runs):
+    """What the bounds of `--mode pairs` are set by: the scores in all of backdoors and of natural pairs, what looks in a window come to in clean models, and shifts that stand out."""
+    attacked, natural, unseen, shifts = [], [], [], []
+    in_window = {}
+    for record, seed, report in runs:
+        trigger, name = record["trigger"] or {}, f"{record['name']} {seed}"
+        for look in report["evidence"]:
+            if look["method"] == "shift":
+                in_place = sum(size is not None for size in look["confined"])
+                shifts.append((look["figure"], f"{name}, {in_place} of {len(look['confined'])} pairs in one place"))
+        if trigger.get("kind") == "all_to_all":
+            continue
+        if record["attack"] == "none":
+            in_window[name] = [pair["score_in_window"] for pair in report["pairs"] if pair["score_in_window"] is not None]
+        for pair in report["pairs"]:
+            score, place = pair["score_in_all"], (pair["source"], pair["target"])
+            is_attacked = trigger.get("kind") == "source_specific" and place == (trigger["source"], trigger["target"])
+            if score is not None:
+                (attacked if is_attacked else natural).append((score, f"{name}, {place[0]} to {place[1]}"))
+            elif is_attacked:
+                unseen.append(name)
+
+    def print_lowest(title, figures):
+        print(f"{title}:", *(f"  {figure:.3f} {name}" for figure, name in sorted(figures)), sep="\n")
+
+    print_lowest("Scores in all of source-specific backdoors", attacked)
+    print("Source-specific backdoors that are not looked at again:", ", ".join(unseen) or "none")
+    print_lowest("The lowest scores in all of natural pairs", sorted(natural)[:10])
+    small = [sum(score < SMALL_IN_WINDOW for score in scores) for scores in in_window.values()]
+    print(f"{sum(map(len, in_window.values()))} pairs of clean models are looked at in a window first; {sum(small)} of them have a score under {SMALL_IN_WINDOW}, and in {small.count(0)} of {len(small)} scans none has.")
+    print_lowest("Shifts that stand out, in standard deviations", shifts)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--zoo", type=Path, required=True)
@@ -138,6 +172,7 @@ def main():
     parser.add_argument("--half", choices=["scored", "development"], default="scored")
     parser.add_argument("--classes", choices=["few", "many"], help=f"only the models of up to {FEW_CLASSES} classes, or those of more")
     parser.add_argument("--calibration", action="store_true", help="only the lowest score of each scan, for the program's own use")
+    parser.add_argument("--pairs", action="store_true", help="only the figures of pairs that the bounds are set by, of scans in that mode")
     parser.add_argument("--list", action="store_true", help="each scan that came to something else than it should, too")
     arguments = parser.parse_args()
 
@@ -154,6 +189,8 @@ def main():
         raise SystemExit(f"{arguments.results} has no scan of a model of the {arguments.half} half")
     if arguments.calibration:
         return lowest_scores(runs)
+    if arguments.pairs:
+        return figures_of_pairs(runs)
     seeds, models = len({seed for _, seed, _ in runs}), len({record["name"] for record, _, _ in runs})
     samples, seconds = (sum(report[key] for _, _, report in runs) / len(runs) for key in ("gradient_samples", "seconds"))
     print(f"The {arguments.half} half: {models} models, {len(runs)} scans, {seeds} to a model; {len(records) - len(taken)} attacks did not take.")
