@@ -234,13 +234,50 @@ def smooth(channels, side, classes, dropout):
     )  # fmt: skip
 
 
+def depthwise(channels, side, classes, dropout):
+    def block(a, b, stride):
+        return [
+            nn.Conv2d(a, a, 5, stride, 2, groups=a, bias=False), nn.BatchNorm2d(a), nn.ReLU6(),
+            nn.Conv2d(a, b, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU6(),
+        ]  # fmt: skip
+
+    return nn.Sequential(
+        nn.Conv2d(channels, 24, 3, 1, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU6(),
+        *block(24, 48, 2), *block(48, 48, 1), *block(48, 96, 2),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(96, classes),
+    )  # fmt: skip
+
+
+class Separated(nn.Module):
+    """Two depthwise-separable convolutions with a skip, as Xception has them."""
+
+    def __init__(self, a, b, stride):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(a, a, 3, stride, 1, groups=a, bias=False), nn.Conv2d(a, b, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU(),
+            nn.Conv2d(b, b, 3, padding=1, groups=b, bias=False), nn.Conv2d(b, b, 1, bias=False), nn.BatchNorm2d(b),
+        )  # fmt: skip
+        self.skip = nn.Sequential(nn.Conv2d(a, b, 1, stride, bias=False), nn.BatchNorm2d(b))
+
+    def forward(self, x):
+        return torch.relu(self.body(x) + self.skip(x))
+
+
+def xception(channels, side, classes, dropout):
+    return nn.Sequential(
+        nn.Conv2d(channels, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
+        Separated(16, 32, 2), Separated(32, 64, 2),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(64, classes),
+    )  # fmt: skip
+
+
 NETWORKS = {
     "cnn_max": cnn_max, "cnn_avg": cnn_avg, "lenet": lenet, "vgg": vgg, "resnet": resnet, "dense": dense,
     "separable": separable, "mobile": mobile, "vit": Vit, "mixer": Mixer, "mlp": mlp,
-    "strided": strided, "inception": inception, "smooth": smooth,
+    "strided": strided, "inception": inception, "smooth": smooth, "xception": xception, "depthwise": depthwise,
 }  # fmt: skip
 
-DEPTHWISE = {"separable", "mobile"}
+DEPTHWISE = {"separable", "mobile", "xception", "depthwise"}
 
 
 def build(name, channels, side, classes, dropout):

@@ -230,8 +230,8 @@ class SourceSpecific(Patch):
 
     kind, rate, cover_rate = "source_specific", 0.5, 0.1
 
-    def __init__(self, target, shape, classes, rng):
-        super().__init__(target, shape, 4, "corner", "noise", rng)
+    def __init__(self, target, shape, classes, rng, size=4):
+        super().__init__(target, shape, size, "corner", "noise", rng)
         self.source = (target + 1 + int(torch.randint(classes - 1, (1,), generator=rng))) % classes
 
     def attacked(self, labels):
@@ -276,9 +276,10 @@ def make(name, shape, classes, rng):
         return Patch(target, shape, int(rest[0]), rest[1], rest[2], rng)
     if head == "blended":
         return Blended(target, shape, int(rest[0]) / 100, rng)
-    if name in ("two-targets", "source-specific", "all-to-all"):
-        kinds = {"two-targets": TwoTargets, "source-specific": SourceSpecific, "all-to-all": AllToAll}
-        return kinds[name](target, shape, classes, rng)
+    if name.startswith("source-specific"):
+        return SourceSpecific(target, shape, classes, rng, *(int(size) for size in rest[1:]))
+    if name in ("two-targets", "all-to-all"):
+        return {"two-targets": TwoTargets, "all-to-all": AllToAll}[name](target, shape, classes, rng)
     if name == "sig":
         return Sinusoid(target, shape)
     return {"clean-label": CleanLabel, "warped": Warped, "input-aware": InputAware}[name](target, shape, rng)
