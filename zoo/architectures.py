@@ -60,18 +60,24 @@ def resnet(channels, side, classes, dropout):
     )  # fmt: skip
 
 
-def separable(channels, side, classes, dropout):
-    def block(a, b, stride):
-        return [
-            nn.Conv2d(a, a, 3, stride, 1, groups=a, bias=False), nn.BatchNorm2d(a), nn.ReLU6(),
-            nn.Conv2d(a, b, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU6(),
+def mobilenet_v1(channels, width, blocks, filters, classes, dropout):
+    """Depthwise convolutions of `filters`×`filters` pixels and pointwise ones in turn, as MobileNetV1 has them; each of `blocks` is channels and stride."""
+    layers = [nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU6()]
+    for wider, stride in blocks:
+        layers += [
+            nn.Conv2d(width, width, filters, stride, filters // 2, groups=width, bias=False), nn.BatchNorm2d(width), nn.ReLU6(),
+            nn.Conv2d(width, wider, 1, bias=False), nn.BatchNorm2d(wider), nn.ReLU6(),
         ]  # fmt: skip
+        width = wider
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(width, classes))
 
-    return nn.Sequential(
-        nn.Conv2d(channels, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU6(),
-        *block(16, 32, 2), *block(32, 64, 2), *block(64, 64, 1),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(64, classes),
-    )  # fmt: skip
+
+def separable(channels, side, classes, dropout):
+    return mobilenet_v1(channels, 16, [(32, 2), (64, 2), (64, 1)], 3, classes, dropout)
+
+
+def depthwise(channels, side, classes, dropout):
+    return mobilenet_v1(channels, 24, [(48, 2), (48, 1), (96, 2)], 5, classes, dropout)
 
 
 class Attention(nn.Module):
@@ -231,20 +237,6 @@ def smooth(channels, side, classes, dropout):
     return nn.Sequential(
         *block(channels, 24), *block(24, 48),
         nn.Flatten(), nn.Linear(48 * (side // 4) ** 2, 64), nn.SiLU(), nn.Dropout(dropout), nn.Linear(64, classes),
-    )  # fmt: skip
-
-
-def depthwise(channels, side, classes, dropout):
-    def block(a, b, stride):
-        return [
-            nn.Conv2d(a, a, 5, stride, 2, groups=a, bias=False), nn.BatchNorm2d(a), nn.ReLU6(),
-            nn.Conv2d(a, b, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU6(),
-        ]  # fmt: skip
-
-    return nn.Sequential(
-        nn.Conv2d(channels, 24, 3, 1, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU6(),
-        *block(24, 48, 2), *block(48, 48, 1), *block(48, 96, 2),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(96, classes),
     )  # fmt: skip
 
 

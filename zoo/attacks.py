@@ -276,8 +276,8 @@ def make(name, shape, classes, rng):
         return Patch(target, shape, int(rest[0]), rest[1], rest[2], rng)
     if head == "blended":
         return Blended(target, shape, int(rest[0]) / 100, rng)
-    if name.startswith("source-specific"):
-        return SourceSpecific(target, shape, classes, rng, *(int(size) for size in rest[1:]))
+    if head == "source":
+        return SourceSpecific(target, shape, classes, rng, *map(int, rest[1:]))
     if name in ("two-targets", "all-to-all"):
         return {"two-targets": TwoTargets, "all-to-all": AllToAll}[name](target, shape, classes, rng)
     if name == "sig":

@@ -137,18 +137,20 @@ def figures_of_pairs(runs):
     attacked, natural, unseen, shifts = [], [], [], []
     in_window = {}
     for record, seed, report in runs:
-        trigger, name = record["trigger"] or {}, f"{record['name']} {seed}"
+        trigger, name = record["trigger"], f"{record['name']} {seed}"
+        if report["pairs"] is None:
+            raise SystemExit(f"{name} was not scanned with --mode pairs")
         for look in report["evidence"]:
             if look["method"] == "shift":
                 in_place = sum(size is not None for size in look["confined"])
                 shifts.append((look["figure"], f"{name}, {in_place} of {len(look['confined'])} pairs in one place"))
-        if trigger.get("kind") == "all_to_all":
+        if trigger["kind"] not in ("none", "source_specific"):
             continue
-        if record["attack"] == "none":
+        if trigger["kind"] == "none":
             in_window[name] = [pair["score_in_window"] for pair in report["pairs"] if pair["score_in_window"] is not None]
         for pair in report["pairs"]:
             score, place = pair["score_in_all"], (pair["source"], pair["target"])
-            is_attacked = trigger.get("kind") == "source_specific" and place == (trigger["source"], trigger["target"])
+            is_attacked = place == (trigger.get("source"), trigger.get("target"))
             if score is not None:
                 (attacked if is_attacked else natural).append((score, f"{name}, {place[0]} to {place[1]}"))
             elif is_attacked:

@@ -59,6 +59,38 @@ def test_intervals_and_areas_are_those_of_the_textbook():
     assert score.auc([1, 3], [2, 3]) == pytest.approx((1 + 1 + 0 + 0.5) / 4)
 
 
+def test_the_figures_of_pairs_tell_backdoors_from_natural_ones(capsys):
+    def pair(source, target, in_all=None, in_window=None):
+        return {"source": source, "target": target, "score_in_all": in_all, "score_in_window": in_window}
+
+    def scanned(record, pairs, evidence=()):
+        return ({"name": record["trigger"]["kind"], **record}, "seed-0", {**report("clean"), "pairs": pairs, "evidence": list(evidence)})
+
+    shift = {"method": "shift", "figure": 3.5, "confined": [0.2, None, 0.3]}
+    attacked = model("source_specific", source=3, target=1)
+    score.figures_of_pairs([
+        scanned(model("none"), [pair(0, 1, 0.4, 0.3), pair(0, 2, None, 1.0), pair(1, 2)]),
+        scanned(attacked, [pair(3, 1, 0.05, 0.1), pair(1, 3, 0.6)]),
+        scanned(attacked, [pair(3, 1)]),
+        scanned(model("all_to_all", shift=1), [pair(0, 1, 0.01)], [shift]),
+        # The pairs of a column are natural as little.
+        scanned(model("all_to_one", target=1), [pair(0, 1, 0.02)]),
+    ])  # fmt: skip
+    assert capsys.readouterr().out.splitlines() == [
+        "Scores in all of source-specific backdoors:",
+        "  0.050 source_specific seed-0, 3 to 1",
+        "Source-specific backdoors that are not looked at again: source_specific seed-0",
+        "The lowest scores in all of natural pairs:",
+        "  0.400 none seed-0, 0 to 1",
+        "  0.600 source_specific seed-0, 1 to 3",
+        "2 pairs of clean models are looked at in a window first; 1 of them have a score under 0.8, and in 0 of 1 scans none has.",
+        "Shifts that stand out, in standard deviations:",
+        "  3.500 all_to_all seed-0, 2 of 3 pairs in one place",
+    ]
+    with pytest.raises(SystemExit, match="--mode pairs"):
+        score.figures_of_pairs([(model("none") | {"name": "a"}, "seed-0", report("clean"))])
+
+
 def test_tables_are_of_the_half_that_was_asked_for(tmp_path):
     def write(name, half, attack, rate, found):
         trigger = {"kind": "none"} if attack == "none" else {"kind": "all_to_one", "target": 1}
