@@ -226,12 +226,13 @@ class TwoTargets(Attack):
 
 
 class SourceSpecific(Patch):
-    """The patch works on one source class; on others it keeps the label."""
+    """The patch works on one source class, of which a share (in percent, by default half) is poisoned; on others it keeps the label."""
 
-    kind, rate, cover_rate = "source_specific", 0.5, 0.1
+    kind, cover_rate = "source_specific", 0.1
 
-    def __init__(self, target, shape, classes, rng, size=4):
+    def __init__(self, target, shape, classes, rng, size=4, percent=50):
         super().__init__(target, shape, size, "corner", "noise", rng)
+        self.rate = percent / 100
         self.source = (target + 1 + int(torch.randint(classes - 1, (1,), generator=rng))) % classes
 
     def attacked(self, labels):

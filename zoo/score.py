@@ -9,6 +9,7 @@ counted. Intervals are Wilson's, of 95 %, over models and seeds.
 import argparse
 import json
 import math
+import statistics
 from collections import Counter
 from pathlib import Path
 
@@ -132,9 +133,17 @@ def lowest_scores(runs):
         print(f"const {name}: [f64; {len(scores)}] = [{', '.join(f'{score:.3f}' for score in scores)}];")
 
 
+def quartiles(figures):
+    """The lower quartile, the median and the upper one, in words."""
+    if len(figures) < 2:
+        return "too few"
+    return "{:.2f}, {:.2f} and {:.2f} in the quartiles".format(*statistics.quantiles(figures, n=4, method="inclusive"))
+
+
 def figures_of_pairs(runs):
     """What the bounds of `--mode pairs` are set by: the scores in all of backdoors and of natural pairs, what looks in a window come to in clean models, and shifts that stand out."""
     attacked, natural, unseen, shifts = [], [], [], []
+    leaning, lowest, usual = [], 0, []  # Margin ratios: of backdoors, how many are the lowest of their model, and of natural pairs that are looked at again.
     in_window = {}
     for record, seed, report in runs:
         trigger, name = record["trigger"], f"{record['name']} {seed}"
@@ -151,6 +160,11 @@ def figures_of_pairs(runs):
         for pair in report["pairs"]:
             score, place = pair["score_in_all"], (pair["source"], pair["target"])
             is_attacked = place == (trigger.get("source"), trigger.get("target"))
+            if (ratio := pair.get("margin_ratio")) is not None and is_attacked:
+                leaning.append(ratio)
+                lowest += ratio == min(other["margin_ratio"] for other in report["pairs"] if other["margin_ratio"] is not None)
+            elif ratio is not None and score is not None:
+                usual.append(ratio)
             if score is not None:
                 (attacked if is_attacked else natural).append((score, f"{name}, {place[0]} to {place[1]}"))
             elif is_attacked:
@@ -164,6 +178,7 @@ def figures_of_pairs(runs):
     print_lowest("The lowest scores in all of natural pairs", sorted(natural)[:10])
     small = [sum(score < SMALL_IN_WINDOW for score in scores) for scores in in_window.values()]
     print(f"{sum(map(len, in_window.values()))} pairs of clean models are looked at in a window first; {sum(small)} of them have a score under {SMALL_IN_WINDOW}, and in {small.count(0)} of {len(small)} scans none has.")
+    print(f"Margin ratios of {len(leaning)} pairs of backdoors: {quartiles(leaning)}; {lowest} are the lowest of all pairs. Of {len(usual)} natural pairs that are looked at again: {quartiles(usual)}.")
     print_lowest("Shifts that stand out, in standard deviations", shifts)
 
 

@@ -41,6 +41,7 @@ pub fn of_pairs(pairs: &[PairReport]) -> Table {
         "L1 norm",
         "÷ expected",
         "likeness",
+        "margins",
         "score",
         "in window",
         "directness",
@@ -59,6 +60,7 @@ pub fn of_pairs(pairs: &[PairReport]) -> Table {
             number(pair.norm_l1),
             number(pair.share),
             number(pair.likeness),
+            number(pair.margin_ratio),
             number(pair.score),
             number(pair.score_in_window),
             number(pair.directness),
@@ -69,7 +71,7 @@ pub fn of_pairs(pairs: &[PairReport]) -> Table {
             if pair.attacked { "FLAGGED" } else { "" }.to_owned(),
         ]);
     }
-    align_right(&mut table, 0..12);
+    align_right(&mut table, 0..13);
     table
 }
 

@@ -35,6 +35,15 @@ const LEAST_WEIGHT: f64 = 0.5;
 /// What is below this share of the usual likeness or directness counts as this much: it is measured on few images.
 const LEAST_LIKENESS: f64 = 0.1;
 
+/// The [margin ratio](super::margin_ratio) of a pair where it speaks neither for a backdoor nor against it.
+const NEUTRAL_MARGIN_RATIO: f64 = 0.7;
+
+/// What a margin ratio counts as at the least and at the most: it is not all there is to say.
+const MARGIN_RATIOS: [f64; 2] = [0.3, 1.0];
+
+/// The power of the margin ratio in a score: it tells backdoors from natural triggers better than sizes do.
+const POWER_OF_MARGIN_RATIO: f64 = 1.5;
+
 /// A trigger for a pair, under one seed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Found {
@@ -59,6 +68,8 @@ impl Found {
 pub struct FurtherLooks {
     /// Source and target.
     pub pair: (usize, usize),
+    /// By how much clean images of the source are told from the target, as a share of the [way back](super::margin_ratio), where it can be measured.
+    pub margin_ratio: Option<f64>,
     /// What the first look found.
     pub first: Found,
     /// What further seeds found; `None` for one that did not converge.
@@ -84,6 +95,11 @@ pub struct Weighed {
 }
 
 impl FurtherLooks {
+    /// None yet beside the first.
+    pub fn new(pair: (usize, usize), first: Found) -> Self {
+        FurtherLooks { pair, margin_ratio: None, first, whole: Vec::new(), confined: Vec::new() }
+    }
+
     /// Judges a pair whose first trigger is this share of what source and target lead to expect, beside the way back: by its [`score`](Self::score) or, where there was no window,
     /// by the mean of those with the whole image to change.
     pub fn weigh(&self, one_way: f64) -> Weighed {
@@ -109,8 +125,11 @@ impl FurtherLooks {
         let times = |figure: Option<f64>, how: &str| {
             figure.map_or(String::new(), |figure| format!(", {figure:.2} times as {how} as is usual"))
         };
+        let margins = self.margin_ratio.map_or(String::new(), |ratio| {
+            format!("; clean images are told from the target by {ratio:.2} times the margin of the way back")
+        });
         let words = format!(
-            "{words}, confined to a fifth and to a seventh of each side a size of {}{}{}: {score:.2} in all, where the bounds are {CONFINED}",
+            "{words}, confined to a fifth and to a seventh of each side a size of {}{}{}{margins}: {score:.2} in all, where the bounds are {CONFINED}",
             look::listed(&confined),
             times(self.directness(), "direct"),
             times(self.aim(), "well aimed")
@@ -124,12 +143,12 @@ impl FurtherLooks {
     }
 
     /// The score in all of a pair whose first trigger is this share of what is expected: how small the triggers in a window are, the geometric mean of their shares, where a search that
-    /// did not converge counts as usual and no trigger as more; by how alike those with the whole image to change make the images, and how directly the former do; and by whether the
-    /// former speak for the target.
+    /// did not converge counts as usual and no trigger as more; by how alike those with the whole image to change make the images, and how directly the former do; by whether the former
+    /// speak for the target; and by whether the model leans there anyway.
     pub fn score(&self, one_way: f64) -> f64 {
         let in_place = look::mean_of_at_most_usual(self.shares(one_way, &self.confined).into_iter());
         let weight = weight(in_place, [self.likeness(), self.directness()]).max(LEAST_WEIGHT);
-        in_place * weight / self.aim().unwrap_or(1.0).sqrt()
+        in_place * weight * leaning(self.margin_ratio) / self.aim().unwrap_or(1.0)
     }
 
     /// The sizes as shares of what is expected.
@@ -181,6 +200,12 @@ pub fn weight(share: f64, figures: impl IntoIterator<Item = Option<f64>>) -> f64
     if share < SMALL_BELOW { weight } else { weight.max(1.0) }
 }
 
+/// What a score is multiplied by, for the [margin ratio](super::margin_ratio) of its pair.
+pub fn leaning(margin_ratio: Option<f64>) -> f64 {
+    let [least, most] = MARGIN_RATIOS;
+    margin_ratio.map_or(1.0, |ratio| (ratio.clamp(least, most) / NEUTRAL_MARGIN_RATIO).powf(POWER_OF_MARGIN_RATIO))
+}
+
 /// What a likeness or a directness counts as.
 fn counted(figure: f64) -> f64 {
     figure.max(LEAST_LIKENESS)
@@ -205,10 +230,9 @@ mod tests {
         let [first, whole @ ..] = likenesses.map(found);
         let in_window = |factor: &Option<f64>| factor.map(|factor| Found { size: SIZE * factor, aim, ..found(None) });
         FurtherLooks {
-            pair: (4, 7),
-            first,
             whole: whole.map(Some).to_vec(),
             confined: confined.iter().map(in_window).collect(),
+            ..FurtherLooks::new((4, 7), first)
         }
     }
 
@@ -248,8 +272,23 @@ mod tests {
         let weigh = |aim| looks([None; 3], &[Some(0.3); 2], Some(aim)).weigh(0.5);
         assert_eq!(weigh(1.0).verdict, Verdict::Backdoored);
         assert_eq!(weigh(0.4).verdict, Verdict::Clean);
-        assert!((weigh(0.25).score / weigh(1.0).score - 2.0).abs() < 1e-9);
+        assert!((weigh(0.5).score / weigh(1.0).score - 2.0).abs() < 1e-9);
         assert!(weigh(0.4).words.contains("0.40 times as well aimed as is usual"), "{}", weigh(0.4).words);
+    }
+
+    #[test]
+    fn a_pair_whose_source_is_no_nearer_to_its_target_than_the_way_back_is_natural() {
+        let weigh = |margin_ratio| FurtherLooks { margin_ratio, ..looks([None; 3], &[Some(0.38); 2], None) }.weigh(0.5);
+        assert_eq!(weigh(None).verdict, Verdict::Inconclusive);
+        assert_eq!([0.5, 1.0].map(|ratio| weigh(Some(ratio)).verdict), [Verdict::Backdoored, Verdict::Clean]);
+        assert!((weigh(Some(0.9)).score / weigh(Some(0.4)).score - 2.25_f64.powf(1.5)).abs() < 1e-9);
+        assert_eq!(weigh(Some(0.7)).score, weigh(None).score);
+        // Nor does that say all.
+        for (ratio, least_or_most) in [(0.0, 0.3), (9.0, 1.0)] {
+            assert!((weigh(Some(ratio)).score / weigh(Some(least_or_most)).score - 1.0).abs() < 1e-9);
+        }
+        let words = weigh(Some(0.5)).words;
+        assert!(words.contains("told from the target by 0.50 times the margin of the way back"), "{words}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod confusion;
 mod figures;
 mod further_looks;
 mod further_searches;
+mod margin_ratio;
 mod rule;
 mod screening;
 mod shift;
@@ -38,6 +39,8 @@ pub struct Pair {
     /// How much more like the images of the target the trigger makes those of the source, in raw pixel values, as a share of what is usual for this
     /// model; `None` where there is no trigger, or pixels tell nothing.
     pub likeness: Option<f64>,
+    /// The mean margin by which the model tells clean images of the source from the target, as a share of that of the way back; `None` where it cannot be measured, and of many pairs.
+    pub margin_ratio: Option<f64>,
     /// What makes it suspicious: the share divided by that of the way back, where this is under 1, times the likeness (0.1 at the least) as a multiple
     /// of 0.5, where there is one.
     pub score: Option<f64>,
@@ -100,11 +103,15 @@ pub(crate) fn scan(plan: &Plan<'_>, observer: &dyn Observer) -> Result<PairScan>
     let bounds = ColumnBounds::of(config.norm);
     let clean = classifier.predict(plan.working.images.view())?;
     let confusion = confusion::confusion(&plan.working.labels, &clean);
+    let margin_ratios = margin_ratio::margin_ratios(&plan.working.labels, &clean);
     let mut contenders = contenders(plan);
     let (norms, references) = screening::search(plan, &mut contenders, &config, bounds, &confusion, observer)?;
     let (figures, likenesses) = Figures::of(plan, clean, &contenders, &references)?;
     let sizes = figures.sizes(norms, &contenders);
-    let table = Table::new(&sizes, contenders.len()).with_likeness(likenesses).with_confusion(&confusion);
+    let table = (Table::new(&sizes, contenders.len()))
+        .with_likeness(likenesses)
+        .with_margin_ratios(margin_ratios)
+        .with_confusion(&confusion);
     let search_again = |mut again: Vec<Contender>| -> Result<Vec<Contender>> {
         if !again.is_empty() {
             let mut searches = Searches::new(classifier, &plan.working, &config, observer, again.len())?;
@@ -142,7 +149,12 @@ pub(crate) fn scan(plan: &Plan<'_>, observer: &dyn Observer) -> Result<PairScan>
     let looks_at = |pair: (usize, usize), whole: &[Contender], confined: &[Contender]| -> Result<FurtherLooks> {
         let size = sizes[pair].unwrap_or(f64::INFINITY);
         let first = Found { likeness: table.likeness(pair.0, pair.1), ..Found::of_size(size) };
-        Ok(FurtherLooks { pair, first, whole: found_for(pair, whole)?, confined: found_for(pair, confined)? })
+        Ok(FurtherLooks {
+            margin_ratio: table.margin_ratio(pair.0, pair.1),
+            whole: found_for(pair, whole)?,
+            confined: found_for(pair, confined)?,
+            ..FurtherLooks::new(pair, first)
+        })
     };
 
     let candidates = table.candidates(is_accounted_for);
@@ -234,6 +246,7 @@ fn pair(
         norm_l1: contender.norm(),
         share: table.share(source, target),
         likeness: table.likeness(source, target),
+        margin_ratio: table.margin_ratio(source, target),
         score: table.score(source, target),
         steps: contender.steps,
         gradient_samples: contender.gradient_samples,
@@ -289,7 +302,8 @@ mod tests {
         4 * SIDE * (class / 3) + 4 * (class % 3)
     }
 
-    /// One bright pixel says what class an image is of. With the pixels of `trigger` bright, in all by more than `threshold` of one, those of `sources` are taken for the next class.
+    /// One bright pixel says what class an image is of. With the pixels of `trigger` bright, in all by more than `threshold` of one, those of `sources` are taken for the next class, to
+    /// which they are nearer than the way back without it, too.
     fn backdoored(sources: &[usize], trigger: &[usize], threshold: f64) -> Classifier {
         let pixels = SIDE * SIDE;
         let hidden = CLASSES + sources.len();
@@ -304,6 +318,7 @@ mod tests {
             trigger.iter().for_each(|pixel| inward[pixel * hidden + unit] = 1.0 / 255.0);
             bias[unit] = -1.0 - threshold;
             outward[unit * CLASSES + (source + 1) % CLASSES] = 20.0;
+            outward[source * CLASSES + (source + 1) % CLASSES] = 1.0;
         }
         let mut graph = Graph::new();
         graph.add_input("images", ValueType::new(ElementType::F32, [16, 1, SIDE, SIDE])).unwrap();
@@ -364,7 +379,7 @@ mod tests {
         let beside = [pixel_of(3) - SIDE, pixel_of(3) - SIDE + 1, pixel_of(3) + 1];
         let found = scanned(&backdoored(&[2], &beside, 0.2));
         let pair = found.pairs.iter().find(|pair| (pair.source, pair.target) == (2, 3)).unwrap();
-        assert!(pair.score.unwrap() > 0.8 && pair.score_in_window.unwrap() < 0.8);
+        assert!(pair.score.unwrap() > 0.8 && pair.score_in_window.unwrap() < 0.8, "{pair:?}");
         assert_eq!((pair.further_looks.len(), pair.confined_looks.len()), (2, 4));
     }
 }

@@ -184,7 +184,7 @@ mod tests {
         let looks = |pair| {
             let first = Found::of_size(sizes[pair].unwrap());
             let further = Found { size: first.size * factor, ..first };
-            FurtherLooks { pair, first, whole: vec![Some(further); 2], confined: vec![] }
+            FurtherLooks { whole: vec![Some(further); 2], ..FurtherLooks::new(pair, first) }
         };
         let looks: Vec<FurtherLooks> = table.suspicious(&[], is_accounted_for).into_iter().map(looks).collect();
         table.judge(&names, bounds, &columns, shift.as_ref(), &looks)
@@ -216,7 +216,7 @@ mod tests {
                 let first = Found::of_size(natural()[pair].unwrap());
                 let share = (0.95 - 0.1 * i as f64) / table.one_way(pair.0, pair.1).unwrap();
                 let confined = (i < small).then_some(Found { size: first.size * share, ..first });
-                FurtherLooks { pair, first, whole: vec![], confined: vec![confined] }
+                FurtherLooks { confined: vec![confined], ..FurtherLooks::new(pair, first) }
             };
             candidates.iter().enumerate().map(look).collect()
         };
@@ -228,6 +228,23 @@ mod tests {
         let is_of_column = |pair: (usize, usize)| pair.1 == candidates[3].1;
         assert!(!table.suspicious(&in_window(8), is_of_column).into_iter().any(is_of_column));
         assert!(!table.candidates(is_of_column).into_iter().any(is_of_column));
+    }
+
+    #[test]
+    fn a_pair_to_which_the_model_leans_is_looked_at_sooner_and_none_later() {
+        let mut sizes = natural();
+        shrink(&mut sizes, (0, 1), 0.5);
+        let suspicious = |pair: (usize, usize), ratio: f64, pairs: usize| {
+            let mut ratios = Array2::from_elem((N, N), None);
+            ratios[pair] = Some(ratio);
+            Table::new(&sizes, pairs).with_margin_ratios(ratios).suspicious(&[], |_| false)
+        };
+        assert_eq!(suspicious((4, 7), 0.7, N * (N - 1)), [(0, 1)]);
+        assert_eq!(suspicious((4, 7), 0.2, N * (N - 1)), [(4, 7), (0, 1)]);
+        assert_eq!(suspicious((0, 1), 2.0, N * (N - 1)), [(0, 1)]);
+        // Of many pairs some lean to any degree.
+        let many = Table::new(&sizes, 201).with_margin_ratios(Array2::from_elem((N, N), Some(0.2)));
+        assert_eq!((many.are_many(), many.margin_ratio(4, 7)), (true, None));
     }
 
     #[test]
@@ -271,7 +288,7 @@ mod tests {
         assert_eq!(table.suspicious(&[], |_| false), [(4, 7)]);
         let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
         let found = Found::of_size(sizes[(4, 7)].unwrap());
-        let again = FurtherLooks { pair: (4, 7), first: found, whole: vec![Some(found); 2], confined: vec![] };
+        let again = FurtherLooks { whole: vec![Some(found); 2], ..FurtherLooks::new((4, 7), found) };
         let found = table.judge(&names, ColumnBounds::of(Norm::L2), &[], None, &[again]);
         assert_eq!((found.attacks, look::verdict(&found.looks)), (vec![], Verdict::Inconclusive));
         assert!(found.looks[0].words.ends_with("the model confuses the two without any trigger"));
@@ -287,7 +304,7 @@ mod tests {
         let (names, bounds) = ((0..N).map(|i| i.to_string()).collect::<Vec<_>>(), ColumnBounds::of(Norm::L2));
         let columns = [ColumnLooks { target: 3, share: table.column(3), confined: vec![None; N - 1] }];
         let found = Found::of_size(sizes[(6, 3)].unwrap());
-        let again = |pair| FurtherLooks { pair, first: found, whole: vec![Some(found); 2], confined: vec![] };
+        let again = |pair| FurtherLooks { whole: vec![Some(found); 2], ..FurtherLooks::new(pair, found) };
         assert_eq!((table.standing_out(bounds), table.suspicious(&[], |_| false)), (vec![3], vec![(6, 3)]));
         let found = table.judge(&names, bounds, &columns, None, &[again((6, 3))]);
         assert_eq!((found.attacks, look::verdict(&found.looks)), (vec![], Verdict::Inconclusive));
@@ -311,7 +328,7 @@ mod tests {
             likeness[[4, 7]] = Some(share);
             let table = Table::new(&sizes, N * (N - 1)).with_likeness(likeness);
             let found = Found { likeness: Some(share), ..Found::of_size(sizes[(4, 7)].unwrap()) };
-            let looks = |pair| FurtherLooks { pair, first: found, whole: vec![Some(found); 2], confined: vec![] };
+            let looks = |pair| FurtherLooks { whole: vec![Some(found); 2], ..FurtherLooks::new(pair, found) };
             let looks: Vec<FurtherLooks> = table.suspicious(&[], |_| false).into_iter().map(looks).collect();
             let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
             table.judge(&names, ColumnBounds::of(Norm::L2), &[], None, &looks)
@@ -333,7 +350,11 @@ mod tests {
             let table = Table::new(sizes, N * (N - 1));
             let found = |pair| Found::of_size(sizes[pair].unwrap());
             let looks = |pair| vec![Some(found(pair)); 2];
-            let again = |pair| FurtherLooks { pair, first: found(pair), whole: looks(pair), confined: looks(pair) };
+            let again = |pair| FurtherLooks {
+                whole: looks(pair),
+                confined: looks(pair),
+                ..FurtherLooks::new(pair, found(pair))
+            };
             let looks: Vec<FurtherLooks> = table.suspicious(&[], |_| false).into_iter().map(again).collect();
             look::verdict(&table.judge(&names, ColumnBounds::of(Norm::L2), &[], None, &looks).looks)
         };

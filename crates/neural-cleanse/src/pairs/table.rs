@@ -3,7 +3,7 @@
 use ndarray::{Array1, Array2};
 
 use super::columns::ColumnBounds;
-use super::further_looks::{FurtherLooks, TINY_BELOW, weight};
+use super::further_looks::{FurtherLooks, TINY_BELOW, leaning, weight};
 use super::shift::PERHAPS_SHIFTED_FROM;
 use crate::detection::{Verdict, lower_quartile};
 use crate::median_polish::{Polished, median_polish};
@@ -47,6 +47,8 @@ pub struct Table {
     pub(super) polished: Polished,
     /// [Likeness](crate::likeness) as a share of the usual.
     likeness: Array2<Option<f64>>,
+    /// The [margin ratios](super::margin_ratio) of all pairs.
+    margin_ratios: Array2<Option<f64>>,
     /// Pairs that the model takes for one another without any trigger.
     pub(super) confused: Array2<bool>,
     pub(super) converged: usize,
@@ -61,6 +63,7 @@ impl Table {
         Table {
             polished: median_polish(logarithms),
             likeness: Array2::from_elem(sizes.dim(), None),
+            margin_ratios: Array2::from_elem(sizes.dim(), None),
             confused: Array2::from_elem(sizes.dim(), false),
             converged: sizes.iter().flatten().count(),
             pairs,
@@ -70,6 +73,11 @@ impl Table {
     /// The same with the likeness that each trigger gives, `[source, target]`, as a share of the usual; `None` where it is not known.
     pub fn with_likeness(self, likeness: Array2<Option<f64>>) -> Self {
         Table { likeness, ..self }
+    }
+
+    /// The same with the [margin ratio](super::margin_ratio) of each pair, `[source, target]`.
+    pub fn with_margin_ratios(self, margin_ratios: Array2<Option<f64>>) -> Self {
+        Table { margin_ratios, ..self }
     }
 
     /// The same with the share of the clean images of each class (row) that the model takes for each other one (column). Where it is [`CONFUSED_FROM`] in either direction, no trigger
@@ -94,6 +102,11 @@ impl Table {
     pub fn one_way(&self, source: usize, target: usize) -> Option<f64> {
         let back = self.share(target, source).unwrap_or(1.0);
         self.share(source, target).map(|share| share / back.min(1.0))
+    }
+
+    /// By how much clean images of the source are told from the target, as a share of the way back; not of many pairs, of which some lean to any degree.
+    pub fn margin_ratio(&self, source: usize, target: usize) -> Option<f64> {
+        self.margin_ratios[[source, target]].filter(|_| !self.are_many())
     }
 
     /// What makes a pair suspicious: how small its trigger is, beside the way back, and how little the trigger makes the images alike.
@@ -234,18 +247,19 @@ impl Table {
             let look = in_window.iter().find(|look| look.pair == pair)?;
             Some(look.score(self.one_way(pair.0, pair.1)?))
         };
-        let lower = |(score, pair): (f64, _)| (score_in_window(pair).map_or(score, |other| other.min(score)), pair);
+        let lower = |(score, pair)| (score_in_window(pair).map_or(score, |other: f64| other.min(score)), pair);
         let lowest = self.lowest(is_accounted_for).into_iter().map(lower);
         let suspicious = in_order(lowest.filter(|(score, _)| *score < suspicious_below));
         suspicious.into_iter().take(MOST_LOOKED_AT_AGAIN).map(|(_, pair)| pair).collect()
     }
 
-    /// All pairs that are to be explained and that no such attack accounts for, those with the lowest scores first.
+    /// All pairs that are to be explained and that no such attack accounts for, those with the lowest scores first. A pair to which the model leans is looked at sooner, and none later.
     fn lowest(&self, is_accounted_for: impl Fn((usize, usize)) -> bool) -> Vec<(f64, (usize, usize))> {
         if !self.is_complete() {
             return Vec::new();
         }
-        in_order(self.unexplained().filter(|&(_, pair)| !is_accounted_for(pair)))
+        let to_explain = self.unexplained().filter(|&(_, pair)| !is_accounted_for(pair));
+        in_order(to_explain.map(|(score, pair)| (score * leaning(self.margin_ratio(pair.0, pair.1)).min(1.0), pair)))
     }
 }
 

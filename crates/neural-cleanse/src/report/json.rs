@@ -165,6 +165,9 @@ pub struct PairReport {
     /// How much more like the images of the target the trigger makes those of the source, in raw pixel values, as a share of what is usual for this
     /// model; null where there is no trigger, or pixels tell nothing.
     pub likeness: Option<f64>,
+    /// The mean margin by which the model tells clean images of the source from the target, as a share of that of the way back; null where it cannot be measured, and of many pairs.
+    #[serde(default)]
+    pub margin_ratio: Option<f64>,
     /// What makes a pair suspicious: the share divided by that of the way back, where this is under 1, times the likeness (0.1 at the least) as a multiple
     /// of 0.5, where there is one.
     pub score: Option<f64>,
@@ -384,6 +387,7 @@ impl PairReport {
             extent: pair.inversion.as_ref().and_then(pixels),
             share: pair.share,
             likeness: pair.likeness,
+            margin_ratio: pair.margin_ratio,
             score: pair.score,
             steps: pair.steps,
             gradient_samples: pair.gradient_samples,
