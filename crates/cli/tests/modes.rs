@@ -67,11 +67,9 @@ fn a_source_specific_backdoor_is_seen_by_its_pair_and_by_no_target() {
     // It speaks for the target, as triggers do, and is no more than a few pixels.
     let figure = |name: &str| attacked[0][name].as_f64().unwrap();
     assert!(figure("aim") > 0.7 && figure("score_in_all") < 0.1, "{}", attacked[0]);
-    // Clean images are not told from the target by less than those of the target from the source; the trigger is enough.
-    let back =
-        pairs.iter().find(|pair| pair["source"] == attacked[0]["target"] && pair["target"] == attacked[0]["source"]);
-    assert!((figure("margin_ratio") * back.unwrap()["margin_ratio"].as_f64().unwrap() - 1.0).abs() < 1e-9);
-    assert!(pair["words"].as_str().unwrap().contains("times the margin of the way back"), "{pair}");
+    // This model does not lean to the target on clean images; the trigger is enough.
+    assert!(figure("margin_ratio") > 1.0, "{}", attacked[0]);
+    assert!(pair["words"].as_str().is_some_and(|words| words.contains("times the margin of the way back")), "{pair}");
     for (looks, many) in [("further_looks", 2), ("confined_looks", 4)] {
         assert_eq!(attacked[0][looks].as_array().unwrap().len(), many, "{looks}");
     }

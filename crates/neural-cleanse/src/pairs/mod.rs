@@ -379,7 +379,8 @@ mod tests {
         let beside = [pixel_of(3) - SIDE, pixel_of(3) - SIDE + 1, pixel_of(3) + 1];
         let found = scanned(&backdoored(&[2], &beside, 0.2));
         let pair = found.pairs.iter().find(|pair| (pair.source, pair.target) == (2, 3)).unwrap();
-        assert!(pair.score.unwrap() > 0.8 && pair.score_in_window.unwrap() < 0.8, "{pair:?}");
+        assert!(pair.score.unwrap() > 0.8, "{:?}", pair.score);
+        assert!(pair.score_in_window.unwrap() < 0.8, "{:?}", pair.score_in_window);
         assert_eq!((pair.further_looks.len(), pair.confined_looks.len()), (2, 4));
     }
 }

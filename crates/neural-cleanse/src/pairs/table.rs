@@ -247,7 +247,7 @@ impl Table {
             let look = in_window.iter().find(|look| look.pair == pair)?;
             Some(look.score(self.one_way(pair.0, pair.1)?))
         };
-        let lower = |(score, pair)| (score_in_window(pair).map_or(score, |other: f64| other.min(score)), pair);
+        let lower = |(score, pair): (f64, _)| (score_in_window(pair).map_or(score, |other| other.min(score)), pair);
         let lowest = self.lowest(is_accounted_for).into_iter().map(lower);
         let suspicious = in_order(lowest.filter(|(score, _)| *score < suspicious_below));
         suspicious.into_iter().take(MOST_LOOKED_AT_AGAIN).map(|(_, pair)| pair).collect()
