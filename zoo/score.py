@@ -126,11 +126,20 @@ FEW_CLASSES = 4  # Models of no more classes are judged by another rule.
 
 
 def lowest_scores(runs):
-    """What crates/neural-cleanse/src/calibration.rs compares a scan with."""
-    for name, prefixes in {"CLEAN": ("none",), "PATCHED": PATCHES}.items():
-        of_kind = [report for record, _, report in runs if record["attack"].startswith(prefixes) and record["classes"] > FEW_CLASSES]
-        scores = sorted(report["score"] for report in of_kind if report["score"] is not None)
-        print(f"const {name}: [f64; {len(scores)}] = [{', '.join(f'{score:.3f}' for score in scores)}];")
+    """What crates/neural-cleanse/src/calibration.rs compares a scan with: where classes were looked at and where pairs were."""
+
+    def print_lowest(name, prefixes, runs, scores):
+        lowest = [min(scores(report), default=None) for record, report in runs if record["attack"].startswith(prefixes)]
+        printed = ", ".join(f"{score:.3f}" for score in sorted(score for score in lowest if score is not None))
+        print(f"const {name}: Known = Known {{ scans: {len(lowest)}, lowest: &[{printed}] }};")
+
+    of_many = [(record, report) for record, _, report in runs if record["classes"] > FEW_CLASSES]
+    if by_classes := [(record, report) for record, report in of_many if report["classes"]]:
+        for name, prefixes in {"CLEAN": "none", "PATCHED": PATCHES}.items():
+            print_lowest(name, prefixes, by_classes, lambda report: [report["score"]] if report["score"] is not None else [])
+    if by_pairs := [(record, report) for record, report in of_many if report["pairs"] is not None]:
+        for name, prefix in {"CLEAN_BY_PAIRS": "none", "SOURCE_SPECIFIC": "source-specific"}.items():
+            print_lowest(name, prefix, by_pairs, lambda report: [pair["score_in_all"] for pair in report["pairs"] if pair["score_in_all"] is not None])
 
 
 def quartiles(figures):
@@ -143,8 +152,8 @@ def quartiles(figures):
 def figures_of_pairs(runs):
     """What the bounds of `--mode pairs` are set by: the scores in all of backdoors and of natural pairs, what looks in a window come to in clean models, and shifts that stand out."""
     attacked, natural, unseen, shifts = [], [], [], []
-    leaning, lowest, usual = [], 0, []  # Margin ratios: of backdoors, how many are the lowest of their model, and of natural pairs that are looked at again.
-    in_window = {}
+    leaning = {"margin_ratio": ([], []), "leaning": ([], [])}  # Of backdoors, and of natural pairs that are looked at again.
+    lowest, in_window = 0, {}
     for record, seed, report in runs:
         trigger, name = record["trigger"], f"{record['name']} {seed}"
         if report["pairs"] is None:
@@ -160,11 +169,11 @@ def figures_of_pairs(runs):
         for pair in report["pairs"]:
             score, place = pair["score_in_all"], (pair["source"], pair["target"])
             is_attacked = place == (trigger.get("source"), trigger.get("target"))
-            if (ratio := pair.get("margin_ratio")) is not None and is_attacked:
-                leaning.append(ratio)
-                lowest += ratio == min(other["margin_ratio"] for other in report["pairs"] if other["margin_ratio"] is not None)
-            elif ratio is not None and score is not None:
-                usual.append(ratio)
+            for name_of_figure, (of_backdoors, of_natural) in leaning.items():
+                if (figure := pair.get(name_of_figure)) is not None and (is_attacked or score is not None):
+                    (of_backdoors if is_attacked else of_natural).append(figure)
+            if is_attacked and pair.get("margin_ratio") is not None:
+                lowest += pair["margin_ratio"] == min(other["margin_ratio"] for other in report["pairs"] if other["margin_ratio"] is not None)
             if score is not None:
                 (attacked if is_attacked else natural).append((score, f"{name}, {place[0]} to {place[1]}"))
             elif is_attacked:
@@ -178,7 +187,9 @@ def figures_of_pairs(runs):
     print_lowest("The lowest scores in all of natural pairs", sorted(natural)[:10])
     small = [sum(score < SMALL_IN_WINDOW for score in scores) for scores in in_window.values()]
     print(f"{sum(map(len, in_window.values()))} pairs of clean models are looked at in a window first; {sum(small)} of them have a score under {SMALL_IN_WINDOW}, and in {small.count(0)} of {len(small)} scans none has.")
-    print(f"Margin ratios of {len(leaning)} pairs of backdoors: {quartiles(leaning)}; {lowest} are the lowest of all pairs. Of {len(usual)} natural pairs that are looked at again: {quartiles(usual)}.")
+    for figure, (of_backdoors, of_natural) in leaning.items():
+        print(f"{figure} of {len(of_backdoors)} pairs of backdoors: {quartiles(of_backdoors)}; of {len(of_natural)} natural pairs that are looked at again: {quartiles(of_natural)}.")
+    print(f"The model leans the most of all pairs to the target of {lowest} of the backdoors.")
     print_lowest("Shifts that stand out, in standard deviations", shifts)
 
 
@@ -188,7 +199,7 @@ def main():
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--half", choices=["scored", "development"], default="scored")
     parser.add_argument("--classes", choices=["few", "many"], help=f"only the models of up to {FEW_CLASSES} classes, or those of more")
-    parser.add_argument("--calibration", action="store_true", help="only the lowest score of each scan, for the program's own use")
+    parser.add_argument("--calibration", action="store_true", help="only the lowest score of each scan, of a class and of a pair, for the program's own use")
     parser.add_argument("--pairs", action="store_true", help="only the figures of pairs that the bounds are set by, of scans in that mode")
     parser.add_argument("--list", action="store_true", help="each scan that came to something else than it should, too")
     arguments = parser.parse_args()

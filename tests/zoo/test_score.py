@@ -60,8 +60,8 @@ def test_intervals_and_areas_are_those_of_the_textbook():
 
 
 def test_the_figures_of_pairs_tell_backdoors_from_natural_ones(capsys):
-    def pair(source, target, in_all=None, in_window=None, margin_ratio=None):
-        return {"source": source, "target": target, "score_in_all": in_all, "score_in_window": in_window, "margin_ratio": margin_ratio}
+    def pair(source, target, in_all=None, in_window=None, margin_ratio=None, leaning=None):
+        return {"source": source, "target": target, "score_in_all": in_all, "score_in_window": in_window, "margin_ratio": margin_ratio, "leaning": leaning}
 
     def scanned(record, pairs, evidence=()):
         return ({"name": record["trigger"]["kind"], **record}, "seed-0", {**report("clean"), "pairs": pairs, "evidence": list(evidence)})
@@ -69,9 +69,9 @@ def test_the_figures_of_pairs_tell_backdoors_from_natural_ones(capsys):
     shift = {"method": "shift", "figure": 3.5, "confined": [0.2, None, 0.3]}
     attacked = model("source_specific", source=3, target=1)
     score.figures_of_pairs([
-        scanned(model("none"), [pair(0, 1, 0.4, 0.3, 0.9), pair(0, 2, None, 1.0, 0.1), pair(1, 2)]),
-        scanned(attacked, [pair(3, 1, 0.05, 0.1, 0.4), pair(1, 3, 0.6, None, 1.1)]),
-        scanned(attacked, [pair(3, 1, None, None, 0.6), pair(2, 1, None, None, 0.5)]),
+        scanned(model("none"), [pair(0, 1, 0.4, 0.3, 0.9, 1.0), pair(0, 2, None, 1.0, 0.1, 9.0), pair(1, 2)]),
+        scanned(attacked, [pair(3, 1, 0.05, 0.1, 0.4, 4.0), pair(1, 3, 0.6, None, 1.1, -1.0)]),
+        scanned(attacked, [pair(3, 1, None, None, 0.6, 3.0), pair(2, 1, None, None, 0.5, 3.5)]),
         scanned(model("all_to_all", shift=1), [pair(0, 1, 0.01)], [shift]),
         # The pairs of a column are natural as little.
         scanned(model("all_to_one", target=1), [pair(0, 1, 0.02)]),
@@ -84,12 +84,40 @@ def test_the_figures_of_pairs_tell_backdoors_from_natural_ones(capsys):
         "  0.400 none seed-0, 0 to 1",
         "  0.600 source_specific seed-0, 1 to 3",
         "2 pairs of clean models are looked at in a window first; 1 of them have a score under 0.8, and in 0 of 1 scans none has.",
-        "Margin ratios of 2 pairs of backdoors: 0.45, 0.50 and 0.55 in the quartiles; 1 are the lowest of all pairs. Of 2 natural pairs that are looked at again: 0.95, 1.00 and 1.05 in the quartiles.",
+        "margin_ratio of 2 pairs of backdoors: 0.45, 0.50 and 0.55 in the quartiles; of 2 natural pairs that are looked at again: 0.95, 1.00 and 1.05 in the quartiles.",
+        "leaning of 2 pairs of backdoors: 3.25, 3.50 and 3.75 in the quartiles; of 2 natural pairs that are looked at again: -0.50, 0.00 and 0.50 in the quartiles.",
+        "The model leans the most of all pairs to the target of 1 of the backdoors.",
         "Shifts that stand out, in standard deviations:",
         "  3.500 all_to_all seed-0, 2 of 3 pairs in one place",
     ]
     with pytest.raises(SystemExit, match="--mode pairs"):
         score.figures_of_pairs([(model("none") | {"name": "a"}, "seed-0", report("clean"))])
+
+
+def test_the_program_is_told_the_lowest_score_of_each_scan_and_how_many_have_none(capsys):
+    def scanned(attack, classes, score=None, pairs=None):
+        return ({"attack": attack, "classes": 10}, "seed-0", {**report("clean", classes=classes), "score": score, "pairs": pairs})
+
+    def pairs(*scores):
+        return [{"score_in_all": score} for score in scores]
+
+    score.lowest_scores([
+        scanned("none", [{}], 0.91234),
+        scanned("none", [{}], 0.5),
+        scanned("none", [{}]),
+        scanned("patch-3-corner-white", [{}], 0.1),
+        scanned("source-specific", [{}], 0.7),
+        scanned("none", [], pairs=pairs(None, 0.4, 0.3)),
+        scanned("none", [], pairs=pairs(None)),
+        scanned("source-specific-6", [], pairs=pairs(0.1, None)),
+        ({"attack": "none", "classes": 4}, "seed-0", {**report("clean"), "score": 0.2, "pairs": pairs(0.2)}),
+    ])  # fmt: skip
+    assert capsys.readouterr().out.splitlines() == [
+        "const CLEAN: Known = Known { scans: 3, lowest: &[0.500, 0.912] };",
+        "const PATCHED: Known = Known { scans: 1, lowest: &[0.100] };",
+        "const CLEAN_BY_PAIRS: Known = Known { scans: 2, lowest: &[0.300] };",
+        "const SOURCE_SPECIFIC: Known = Known { scans: 1, lowest: &[0.100] };",
+    ]
 
 
 def test_tables_are_of_the_half_that_was_asked_for(tmp_path):

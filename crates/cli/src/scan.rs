@@ -450,6 +450,9 @@ fn print(report: &ScanReport, out: &Path, json: bool) -> anyhow::Result<()> {
     if let Some(calibration) = report.calibration {
         writeln!(stdout, "known models: {calibration}")?;
     }
+    if let Some(calibration) = report.pair_calibration {
+        writeln!(stdout, "known models: {calibration}")?;
+    }
     writeln!(
         stdout,
         "{} gradient samples in {:.1} s; open {}",

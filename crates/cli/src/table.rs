@@ -31,7 +31,7 @@ pub fn of_classes(report: &ScanReport) -> Table {
 /// How many pairs are shown.
 const PAIRS: usize = 10;
 
-/// The pairs that are attacked and those with the lowest scores, one a line: source, target, norm, share of what is expected, likeness as a share of the usual, margin ratio, score, that of the first
+/// The pairs that are attacked and those with the lowest scores, one a line: source, target, norm, share of what is expected, likeness as a share of the usual, leaning, score, that of the first
 /// look in a window, and of those that were looked at again the directness and the aim of the triggers in a window and the score in all; and the success rate.
 pub fn of_pairs(pairs: &[PairReport]) -> Table {
     let mut table = plain();
@@ -41,7 +41,7 @@ pub fn of_pairs(pairs: &[PairReport]) -> Table {
         "L1 norm",
         "÷ expected",
         "likeness",
-        "margin ratio",
+        "leaning",
         "score",
         "in window",
         "directness",
@@ -60,7 +60,7 @@ pub fn of_pairs(pairs: &[PairReport]) -> Table {
             number(pair.norm_l1),
             number(pair.share),
             number(pair.likeness),
-            number(pair.margin_ratio),
+            number(pair.leaning),
             number(pair.score),
             number(pair.score_in_window),
             number(pair.directness),

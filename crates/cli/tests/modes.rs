@@ -68,8 +68,8 @@ fn a_source_specific_backdoor_is_seen_by_its_pair_and_by_no_target() {
     let figure = |name: &str| attacked[0][name].as_f64().unwrap();
     assert!(figure("aim") > 0.7 && figure("score_in_all") < 0.1, "{}", attacked[0]);
     // This model does not lean to the target on clean images; the trigger is enough.
-    assert!(figure("margin_ratio") > 1.0, "{}", attacked[0]);
-    assert!(pair["words"].as_str().is_some_and(|words| words.contains("times the margin of the way back")), "{pair}");
+    assert!(figure("margin_ratio") > 1.0 && figure("leaning") < 0.0, "{}", attacked[0]);
+    assert!(pair["words"].as_str().is_some_and(|words| words.contains("times what is usual for the model")), "{pair}");
     for (looks, many) in [("further_looks", 2), ("confined_looks", 4)] {
         assert_eq!(attacked[0][looks].as_array().unwrap().len(), many, "{looks}");
     }

@@ -47,7 +47,7 @@ mod trigger;
 mod window;
 
 pub use attack::Attack;
-pub use calibration::Calibration;
+pub use calibration::{Calibration, PairCalibration};
 pub use classifier::{Classifier, ClassifierOptions, Predictor};
 pub use clean_set::CleanSet;
 pub use detection::{Rule, Verdict};

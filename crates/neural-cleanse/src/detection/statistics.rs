@@ -43,7 +43,7 @@ pub struct Statistics {
 }
 
 /// Makes the MAD of normally distributed numbers their standard deviation.
-const CONSISTENCY: f64 = 1.4826;
+pub const CONSISTENCY: f64 = 1.4826;
 
 impl Statistics {
     /// The statistics of `norms`, one for each class, `None` for one that did not converge.

@@ -35,14 +35,14 @@ const LEAST_WEIGHT: f64 = 0.5;
 /// What is below this share of the usual likeness or directness counts as this much: it is measured on few images.
 const LEAST_LIKENESS: f64 = 0.1;
 
-/// The [margin ratio](super::margin_ratio) of a pair where it speaks neither for a backdoor nor against it.
-const NEUTRAL_MARGIN_RATIO: f64 = 0.7;
+/// How far a model [leans](super::margin_ratio::leaning) from the source of a pair to its target where that speaks neither for a backdoor nor against it.
+const NEUTRAL_LEANING: f64 = 1.5;
 
-/// What a margin ratio counts as at the least and at the most: it is not all there is to say.
-const MARGIN_RATIOS: [f64; 2] = [0.3, 1.0];
+/// What a leaning counts as at the least and at the most: it is not all there is to say.
+const LEANINGS: [f64; 2] = [0.5, 4.5];
 
-/// The power of the margin ratio in a score: it tells backdoors from natural triggers better than sizes do.
-const POWER_OF_MARGIN_RATIO: f64 = 1.5;
+/// The logarithm of what a score is divided by for each spread that a model leans: that tells backdoors from natural triggers better than sizes do.
+const PER_SPREAD: f64 = 0.6;
 
 /// A trigger for a pair, under one seed.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -68,8 +68,8 @@ impl Found {
 pub struct FurtherLooks {
     /// Source and target.
     pub pair: (usize, usize),
-    /// By how much clean images of the source are told from the target, as a share of the [way back](super::margin_ratio), where it can be measured.
-    pub margin_ratio: Option<f64>,
+    /// How far the model [leans](super::margin_ratio::leaning) to the target on clean images of the source, where it can be measured.
+    pub leaning: Option<f64>,
     /// What the first look found.
     pub first: Found,
     /// What further seeds found; `None` for one that did not converge.
@@ -97,7 +97,7 @@ pub struct Weighed {
 impl FurtherLooks {
     /// None yet beside the first.
     pub fn new(pair: (usize, usize), first: Found) -> Self {
-        FurtherLooks { pair, margin_ratio: None, first, whole: Vec::new(), confined: Vec::new() }
+        FurtherLooks { pair, leaning: None, first, whole: Vec::new(), confined: Vec::new() }
     }
 
     /// Judges a pair whose first trigger is this share of what source and target lead to expect, beside the way back: by its [`score`](Self::score) or, where there was no window,
@@ -125,8 +125,8 @@ impl FurtherLooks {
         let times = |figure: Option<f64>, how: &str| {
             figure.map_or(String::new(), |figure| format!(", {figure:.2} times as {how} as is usual"))
         };
-        let margins = self.margin_ratio.map_or(String::new(), |ratio| {
-            format!("; clean images are told from the target by {ratio:.2} times the margin of the way back")
+        let margins = self.leaning.map_or(String::new(), |leaning| {
+            format!("; clean images lean to the target by {leaning:.1} times what is usual for the model")
         });
         let words = format!(
             "{words}, confined to a fifth and to a seventh of each side a size of {}{}{}{margins}: {score:.2} in all, where the bounds are {CONFINED}",
@@ -148,7 +148,7 @@ impl FurtherLooks {
     pub fn score(&self, one_way: f64) -> f64 {
         let in_place = look::mean_of_at_most_usual(self.shares(one_way, &self.confined).into_iter());
         let weight = weight(in_place, [self.likeness(), self.directness()]).max(LEAST_WEIGHT);
-        in_place * weight * leaning(self.margin_ratio) / self.aim().unwrap_or(1.0)
+        in_place * weight * weight_of_leaning(self.leaning) / self.aim().unwrap_or(1.0)
     }
 
     /// The sizes as shares of what is expected.
@@ -200,10 +200,10 @@ pub fn weight(share: f64, figures: impl IntoIterator<Item = Option<f64>>) -> f64
     if share < SMALL_BELOW { weight } else { weight.max(1.0) }
 }
 
-/// What a score is multiplied by, for the [margin ratio](super::margin_ratio) of its pair.
-pub fn leaning(margin_ratio: Option<f64>) -> f64 {
-    let [least, most] = MARGIN_RATIOS;
-    margin_ratio.map_or(1.0, |ratio| (ratio.clamp(least, most) / NEUTRAL_MARGIN_RATIO).powf(POWER_OF_MARGIN_RATIO))
+/// What a score is multiplied by, for how far the model [leans](super::margin_ratio::leaning) to the target of its pair.
+pub fn weight_of_leaning(leaning: Option<f64>) -> f64 {
+    let [least, most] = LEANINGS;
+    leaning.map_or(1.0, |leaning| (-PER_SPREAD * (leaning.clamp(least, most) - NEUTRAL_LEANING)).exp())
 }
 
 /// What a likeness or a directness counts as.
@@ -277,18 +277,19 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_whose_source_is_no_nearer_to_its_target_than_the_way_back_is_natural() {
-        let weigh = |margin_ratio| FurtherLooks { margin_ratio, ..looks([None; 3], &[Some(0.38); 2], None) }.weigh(0.5);
+    fn a_pair_to_which_the_model_leans_no_more_than_to_others_is_natural() {
+        let weigh = |leaning| FurtherLooks { leaning, ..looks([None; 3], &[Some(0.38); 2], None) }.weigh(0.5);
         assert_eq!(weigh(None).verdict, Verdict::Inconclusive);
-        assert_eq!([0.5, 1.0].map(|ratio| weigh(Some(ratio)).verdict), [Verdict::Backdoored, Verdict::Clean]);
-        assert!((weigh(Some(0.9)).score / weigh(Some(0.4)).score - 2.25_f64.powf(1.5)).abs() < 1e-9);
-        assert_eq!(weigh(Some(0.7)).score, weigh(None).score);
+        assert_eq!([3.0, 0.5].map(|leaning| weigh(Some(leaning)).verdict), [Verdict::Backdoored, Verdict::Clean]);
+        assert!((weigh(Some(2.0)).score / weigh(Some(3.0)).score - 0.6_f64.exp()).abs() < 1e-9);
+        assert_eq!(weigh(Some(1.5)).score, weigh(None).score);
         // Nor does that say all.
-        for (ratio, least_or_most) in [(0.0, 0.3), (9.0, 1.0)] {
-            assert!((weigh(Some(ratio)).score / weigh(Some(least_or_most)).score - 1.0).abs() < 1e-9);
-        }
-        let words = weigh(Some(0.5)).words;
-        assert!(words.contains("told from the target by 0.50 times the margin of the way back"), "{words}");
+        assert_eq!(
+            [9.0, -3.0].map(|leaning| weigh(Some(leaning)).score),
+            [4.5, 0.5].map(|leaning| weigh(Some(leaning)).score)
+        );
+        let words = weigh(Some(3.0)).words;
+        assert!(words.contains("lean to the target by 3.0 times what is usual"), "{words}");
     }
 
     #[test]

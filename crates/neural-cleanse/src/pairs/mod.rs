@@ -25,6 +25,8 @@ use further_searches::LOOK_AT_SHIFT;
 use shift::ShiftLooks;
 use table::Table;
 
+pub(crate) use table::MANY_PAIRS;
+
 /// One source and target.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pair {
@@ -41,6 +43,9 @@ pub struct Pair {
     pub likeness: Option<f64>,
     /// The mean margin by which the model tells clean images of the source from the target, as a share of that of the way back; `None` where it cannot be measured, and of many pairs.
     pub margin_ratio: Option<f64>,
+    /// How far the model leans to the target on clean images of the source: by how much the logarithm of the margin ratio is below 0, as a multiple of the spread of all pairs; `None` where
+    /// there is no such ratio.
+    pub leaning: Option<f64>,
     /// What makes it suspicious: the share divided by that of the way back, where this is under 1, times the likeness (0.1 at the least) as a multiple
     /// of 0.5, where there is one.
     pub score: Option<f64>,
@@ -81,6 +86,13 @@ pub struct PairScan {
     pub looks: Vec<Look>,
     /// How many images went forward and backward, in all.
     pub gradient_samples: u64,
+}
+
+impl PairScan {
+    /// The lowest [score in all](Pair::score_in_all) of a pair.
+    pub fn lowest_score_in_all(&self) -> Option<f64> {
+        self.pairs.iter().filter_map(|pair| pair.score_in_all).min_by(f64::total_cmp)
+    }
 }
 
 /// The attack success rate from which on a step of a pair's search is a success, at the most: attacks on one class are
@@ -150,7 +162,7 @@ pub(crate) fn scan(plan: &Plan<'_>, observer: &dyn Observer) -> Result<PairScan>
         let size = sizes[pair].unwrap_or(f64::INFINITY);
         let first = Found { likeness: table.likeness(pair.0, pair.1), ..Found::of_size(size) };
         Ok(FurtherLooks {
-            margin_ratio: table.margin_ratio(pair.0, pair.1),
+            leaning: table.leaning(pair.0, pair.1),
             whole: found_for(pair, whole)?,
             confined: found_for(pair, confined)?,
             ..FurtherLooks::new(pair, first)
@@ -247,6 +259,7 @@ fn pair(
         share: table.share(source, target),
         likeness: table.likeness(source, target),
         margin_ratio: table.margin_ratio(source, target),
+        leaning: table.leaning(source, target),
         score: table.score(source, target),
         steps: contender.steps,
         gradient_samples: contender.gradient_samples,

@@ -235,7 +235,7 @@ mod tests {
         let mut sizes = natural();
         shrink(&mut sizes, (0, 1), 0.5);
         let suspicious = |pair: (usize, usize), ratio: f64| {
-            let mut ratios = Array2::from_elem((N, N), None);
+            let mut ratios = Array2::from_elem((N, N), Some(0.8));
             ratios[pair] = Some(ratio);
             Table::new(&sizes, N * (N - 1)).with_margin_ratios(ratios).suspicious(&[], |_| false)
         };

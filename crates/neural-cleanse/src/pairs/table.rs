@@ -3,7 +3,8 @@
 use ndarray::{Array1, Array2};
 
 use super::columns::ColumnBounds;
-use super::further_looks::{FurtherLooks, TINY_BELOW, leaning, weight};
+use super::further_looks::{FurtherLooks, TINY_BELOW, weight, weight_of_leaning};
+use super::margin_ratio;
 use super::shift::PERHAPS_SHIFTED_FROM;
 use crate::detection::{Verdict, lower_quartile};
 use crate::median_polish::{Polished, median_polish};
@@ -16,7 +17,7 @@ const SUSPICIOUS_BELOW: f64 = 0.8;
 
 /// Of more pairs than this, some are alike to any degree. There a pair is flagged by no figure of its own, and to leave the verdict inconclusive it must stand out from the lowest
 /// hundredth, too. (`docs/modes.md` has what was measured.)
-const MANY_PAIRS: usize = 200;
+pub const MANY_PAIRS: usize = 200;
 
 /// From this share of the score that a hundredth of many pairs are under, a pair is let off.
 const CLEAN_AMONG_MANY: f64 = 0.55;
@@ -49,6 +50,8 @@ pub struct Table {
     likeness: Array2<Option<f64>>,
     /// The [margin ratios](super::margin_ratio) of all pairs.
     margin_ratios: Array2<Option<f64>>,
+    /// How far they are from 1 as a rule.
+    spread: Option<f64>,
     /// Pairs that the model takes for one another without any trigger.
     pub(super) confused: Array2<bool>,
     pub(super) converged: usize,
@@ -64,6 +67,7 @@ impl Table {
             polished: median_polish(logarithms),
             likeness: Array2::from_elem(sizes.dim(), None),
             margin_ratios: Array2::from_elem(sizes.dim(), None),
+            spread: None,
             confused: Array2::from_elem(sizes.dim(), false),
             converged: sizes.iter().flatten().count(),
             pairs,
@@ -77,7 +81,7 @@ impl Table {
 
     /// The same with the [margin ratio](super::margin_ratio) of each pair, `[source, target]`.
     pub fn with_margin_ratios(self, margin_ratios: Array2<Option<f64>>) -> Self {
-        Table { margin_ratios, ..self }
+        Table { spread: margin_ratio::spread(&margin_ratios), margin_ratios, ..self }
     }
 
     /// The same with the share of the clean images of each class (row) that the model takes for each other one (column). Where it is [`CONFUSED_FROM`] in either direction, no trigger
@@ -107,6 +111,11 @@ impl Table {
     /// By how much clean images of the source are told from the target, as a share of the way back; not of many pairs, of which some lean to any degree.
     pub fn margin_ratio(&self, source: usize, target: usize) -> Option<f64> {
         self.margin_ratios[[source, target]].filter(|_| !self.are_many())
+    }
+
+    /// How far the model [leans](margin_ratio::leaning) to the target on clean images of the source, likewise.
+    pub fn leaning(&self, source: usize, target: usize) -> Option<f64> {
+        self.margin_ratio(source, target).zip(self.spread).map(|(ratio, spread)| margin_ratio::leaning(ratio, spread))
     }
 
     /// What makes a pair suspicious: how small its trigger is, beside the way back, and how little the trigger makes the images alike.
@@ -259,7 +268,9 @@ impl Table {
             return Vec::new();
         }
         let to_explain = self.unexplained().filter(|&(_, pair)| !is_accounted_for(pair));
-        in_order(to_explain.map(|(score, pair)| (score * leaning(self.margin_ratio(pair.0, pair.1)).min(1.0), pair)))
+        in_order(
+            to_explain.map(|(score, pair)| (score * weight_of_leaning(self.leaning(pair.0, pair.1)).min(1.0), pair)),
+        )
     }
 }
 

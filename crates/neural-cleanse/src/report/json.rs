@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::document;
 use crate::attack::Attack;
-use crate::calibration::Calibration;
+use crate::calibration::{Calibration, PairCalibration};
 use crate::classifier::Classifier;
 use crate::detection::{Rule, Verdict};
 use crate::error::Result;
@@ -49,6 +49,9 @@ pub struct ScanReport {
     /// What that score is worth; null for scans that are unlike those of the zoo.
     #[serde(default)]
     pub calibration: Option<Calibration>,
+    /// What the lowest score in all of a pair is worth; null where no pair was looked at again, and for scans that are unlike those of the zoo.
+    #[serde(default)]
+    pub pair_calibration: Option<PairCalibration>,
     /// The bound beyond which a class is flagged under `rule`.
     pub threshold: f64,
     /// How sizes or norms were judged.
@@ -168,6 +171,10 @@ pub struct PairReport {
     /// The mean margin by which the model tells clean images of the source from the target, as a share of that of the way back; null where it cannot be measured, and of many pairs.
     #[serde(default)]
     pub margin_ratio: Option<f64>,
+    /// How far the model leans to the target on clean images of the source: by how much the logarithm of the margin ratio is below 0, as a multiple of the spread of all pairs (1.4826 times
+    /// the median of the absolute logarithms); null where there is no margin ratio.
+    #[serde(default)]
+    pub leaning: Option<f64>,
     /// What makes a pair suspicious: the share divided by that of the way back, where this is under 1, times the likeness (0.1 at the least) as a multiple
     /// of 0.5, where there is one.
     pub score: Option<f64>,
@@ -293,6 +300,9 @@ impl ScanReport {
             calibration: scan.lowest_score().and_then(|score| {
                 Calibration::of(score, scan.rule, config, classifier, scan.classes.len() + scan.dropped.len())
             }),
+            pair_calibration: scan.pairs.as_ref().and_then(|scan| {
+                PairCalibration::of(scan.lowest_score_in_all()?, config, classifier, scan.pairs.len())
+            }),
             threshold: scan.rule.threshold(),
             rule: scan.rule,
             median: scan.statistics.median,
@@ -388,6 +398,7 @@ impl PairReport {
             share: pair.share,
             likeness: pair.likeness,
             margin_ratio: pair.margin_ratio,
+            leaning: pair.leaning,
             score: pair.score,
             steps: pair.steps,
             gradient_samples: pair.gradient_samples,
