@@ -151,7 +151,7 @@ def quartiles(figures):
 
 def figures_of_pairs(runs):
     """What the bounds of `--mode pairs` are set by: the scores in all of backdoors and of natural pairs, what looks in a window come to in clean models, and shifts that stand out."""
-    attacked, natural, unseen, shifts = [], [], [], []
+    attacked, natural, of_clean, unseen, shifts = [], [], [], [], []
     leaning = {"margin_ratio": ([], []), "leaning": ([], [])}  # Of backdoors, and of natural pairs that are looked at again.
     lowest, in_window = 0, {}
     for record, seed, report in runs:
@@ -166,6 +166,7 @@ def figures_of_pairs(runs):
             continue
         if trigger["kind"] == "none":
             in_window[name] = [pair["score_in_window"] for pair in report["pairs"] if pair["score_in_window"] is not None]
+            of_clean += [pair["score_in_all"] for pair in report["pairs"] if pair["score_in_all"] is not None]
         for pair in report["pairs"]:
             score, place = pair["score_in_all"], (pair["source"], pair["target"])
             is_attacked = place == (trigger.get("source"), trigger.get("target"))
@@ -185,6 +186,8 @@ def figures_of_pairs(runs):
     print_lowest("Scores in all of source-specific backdoors", attacked)
     print("Source-specific backdoors that are not looked at again:", ", ".join(unseen) or "none")
     print_lowest("The lowest scores in all of natural pairs", sorted(natural)[:10])
+    for bound in (0.15, 0.3, 0.6):
+        print(f"{sum(score < bound for score in of_clean)} pairs of clean models have a score in all under {bound}.")
     small = [sum(score < SMALL_IN_WINDOW for score in scores) for scores in in_window.values()]
     print(f"{sum(map(len, in_window.values()))} pairs of clean models are looked at in a window first; {sum(small)} of them have a score under {SMALL_IN_WINDOW}, and in {small.count(0)} of {len(small)} scans none has.")
     for figure, (of_backdoors, of_natural) in leaning.items():

@@ -1,5 +1,7 @@
 //! How often scans whose answer is known came to what a scan has come to (`docs/error-rates.md`).
 
+use std::ops::RangeInclusive;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +10,6 @@ use crate::detection::Rule;
 use crate::elimination;
 use crate::few_classes;
 use crate::inversion::{Config, Norm};
-use crate::pairs::MANY_PAIRS;
 
 /// Scans of one kind of models, in the half of the zoo that set no bound. Printed by `zoo/score.py --calibration`.
 struct Known {
@@ -34,7 +35,7 @@ const PATCHED: Known = Known { scans: 150, lowest: &[0.010, 0.010, 0.011, 0.011,
 
 /// Of clean models, scores in all of pairs.
 #[rustfmt::skip]
-const CLEAN_BY_PAIRS: Known = Known { scans: 87, lowest: &[0.091, 0.108, 0.111, 0.141, 0.157, 0.164, 0.183, 0.187, 0.219, 0.227, 0.262, 0.314, 0.325, 0.334, 0.339, 0.349, 0.381, 0.385, 0.395, 0.409, 0.421, 0.427, 0.449, 0.463, 0.465, 0.471, 0.490, 0.493, 0.518, 0.523, 0.546, 0.546, 0.556, 0.557, 0.566, 0.567, 0.571, 0.584, 0.586, 0.602, 0.605, 0.621, 0.632, 0.650, 0.657, 0.661, 0.673, 0.697, 0.703, 0.717, 0.719, 0.733, 0.735, 0.740, 0.756, 0.768, 0.771, 0.802, 0.812, 0.814, 0.851, 0.874, 0.906, 0.929, 0.934, 0.935, 0.960, 0.975, 0.982, 1.010, 1.169, 1.220, 1.279, 1.308, 1.486, 1.498, 1.560, 1.637, 1.947, 2.081, 2.190, 2.404, 4.382] };
+const CLEAN_BY_PAIRS: Known = Known { scans: 87, lowest: &[0.091, 0.108, 0.111, 0.141, 0.157, 0.164, 0.183, 0.187, 0.219, 0.225, 0.262, 0.314, 0.325, 0.334, 0.339, 0.349, 0.381, 0.385, 0.395, 0.409, 0.421, 0.427, 0.449, 0.463, 0.465, 0.471, 0.490, 0.493, 0.518, 0.523, 0.546, 0.546, 0.556, 0.557, 0.566, 0.567, 0.571, 0.584, 0.586, 0.602, 0.605, 0.621, 0.632, 0.650, 0.657, 0.661, 0.673, 0.697, 0.703, 0.717, 0.719, 0.733, 0.735, 0.740, 0.756, 0.768, 0.771, 0.802, 0.812, 0.814, 0.851, 0.874, 0.906, 0.929, 0.934, 0.935, 0.960, 0.975, 0.981, 1.010, 1.169, 1.220, 1.279, 1.308, 1.486, 1.498, 1.560, 1.637, 1.947, 2.081, 2.139, 2.404, 4.382] };
 
 /// The same of models with a backdoor of a single pair.
 #[rustfmt::skip]
@@ -87,9 +88,9 @@ pub struct PairCalibration {
 
 impl PairCalibration {
     /// Of a scan of `pairs` pairs of `classifier` of which the lowest has this score in all; `None` where it is another kind of scan than those of the zoo: the default schedule
-    /// under norm 2, and so few pairs that single ones are flagged.
+    /// under norm 2, and about as many pairs.
     pub(crate) fn of(score: f64, config: &Config, classifier: &Classifier, pairs: usize) -> Option<Self> {
-        (is_usual(config, classifier) && pairs <= MANY_PAIRS).then(|| PairCalibration::at(score))
+        (is_usual(config, classifier) && USUAL_PAIRS.contains(&pairs)).then(|| PairCalibration::at(score))
     }
 
     fn at(score: f64) -> Self {
@@ -101,6 +102,9 @@ impl PairCalibration {
         }
     }
 }
+
+/// The models of those scans have 90 pairs, and of about as many the lowest are about as low.
+const USUAL_PAIRS: RangeInclusive<usize> = 45..=180;
 
 fn is_usual(config: &Config, classifier: &Classifier) -> bool {
     let [_, height, width] = classifier.image_shape();

@@ -80,8 +80,6 @@ pub struct FurtherLooks {
 
 /// What looks at a pair speak for, by themselves.
 pub struct Weighed {
-    /// The mean of the scores with the whole image to change.
-    pub whole: f64,
     /// The scores of the further looks at the whole image.
     pub further: Vec<Option<f64>>,
     /// The shares of the size that is expected which the triggers in a window have.
@@ -101,8 +99,9 @@ impl FurtherLooks {
     }
 
     /// Judges a pair whose first trigger is this share of what source and target lead to expect, beside the way back: by its [`score`](Self::score) or, where there was no window,
-    /// by the mean of those with the whole image to change.
-    pub fn weigh(&self, one_way: f64) -> Weighed {
+    /// by the mean of those with the whole image to change. The bounds are `bounds_times` what they are of ten classes.
+    pub fn weigh(&self, one_way: f64, bounds_times: f64) -> Weighed {
+        let [of_whole, of_confined] = [WHOLE, CONFINED].map(|bounds| bounds.times(bounds_times));
         let whole_shares = self.shares(one_way, &self.whole);
         let score = |(share, found): (&Option<f64>, &Option<Found>)| {
             share.zip(*found).map(|(share, found)| share * weight(share, [found.likeness]))
@@ -111,15 +110,8 @@ impl FurtherLooks {
         let whole = look::mean_of(one_way * weight(one_way, [self.first.likeness]), &further);
         let words = format!("under further seeds {}", look::listed(&further));
         if self.confined.is_empty() {
-            let words = format!("{words}, on average {whole:.2}, where the bounds are {WHOLE}");
-            return Weighed {
-                verdict: WHOLE.verdict(whole),
-                score: whole,
-                whole,
-                further,
-                confined: Vec::new(),
-                words,
-            };
+            let words = format!("{words}, on average {whole:.2}, where the bounds are {of_whole}");
+            return Weighed { verdict: of_whole.verdict(whole), score: whole, further, confined: Vec::new(), words };
         }
         let (confined, score) = (self.shares(one_way, &self.confined), self.score(one_way));
         let times = |figure: Option<f64>, how: &str| {
@@ -129,17 +121,17 @@ impl FurtherLooks {
             format!("; clean images lean to the target by {leaning:.1} times what is usual for the model")
         });
         let words = format!(
-            "{words}, confined to a fifth and to a seventh of each side a size of {}{}{}{margins}: {score:.2} in all, where the bounds are {CONFINED}",
+            "{words}, confined to a fifth and to a seventh of each side a size of {}{}{}{margins}: {score:.2} in all, where the bounds are {of_confined}",
             look::listed(&confined),
             times(self.directness(), "direct"),
             times(self.aim(), "well aimed")
         );
-        let verdict = match (CONFINED.verdict(score), WHOLE.verdict(whole)) {
+        let verdict = match (of_confined.verdict(score), of_whole.verdict(whole)) {
             // Tiny, but not in one place: no patch, but it might be a faint overlay.
             (Verdict::Clean, Verdict::Backdoored) => Verdict::Inconclusive,
             (verdict, _) => verdict,
         };
-        Weighed { whole, further, confined, verdict, score, words }
+        Weighed { further, confined, verdict, score, words }
     }
 
     /// The score in all of a pair whose first trigger is this share of what is expected: how small the triggers in a window are, the geometric mean of their shares, where a search that
@@ -175,6 +167,10 @@ impl FurtherLooks {
 }
 
 impl Bounds {
+    fn times(self, factor: f64) -> Self {
+        Bounds { backdoored_below: factor * self.backdoored_below, clean_from: factor * self.clean_from }
+    }
+
     /// What a score speaks for.
     pub fn verdict(self, score: f64) -> Verdict {
         if score < self.backdoored_below {
@@ -249,7 +245,7 @@ mod tests {
         ];
         for (name, share, in_place, score, verdict) in cases {
             let factor = in_place.map(|in_place: f64| in_place / share);
-            let weighed = looks([None; 3], &[factor; 2], None).weigh(share);
+            let weighed = looks([None; 3], &[factor; 2], None).weigh(share, 1.0);
             assert!((weighed.score - score).abs() < 1e-9, "{name}: {}", weighed.words);
             assert_eq!(weighed.verdict, verdict, "{name}: {}", weighed.words);
             let is_in_place = |confined: &Option<f64>| match (confined, in_place) {
@@ -262,14 +258,14 @@ mod tests {
 
     #[test]
     fn a_trigger_in_a_window_counts_as_no_more_than_is_expected_and_none_as_much() {
-        let score = |confined: [Option<f64>; 2]| looks([None; 3], &confined, None).weigh(0.5).score;
+        let score = |confined: [Option<f64>; 2]| looks([None; 3], &confined, None).weigh(0.5, 1.0).score;
         assert_eq!(score([None, Some(0.5)]), score([Some(100.0), Some(0.5)]));
         assert!((score([None, Some(0.5)]) / score([Some(0.5), Some(0.5)]) - 2.0).abs() < 1e-9);
     }
 
     #[test]
     fn a_trigger_that_does_not_speak_for_the_target_alone_is_natural() {
-        let weigh = |aim| looks([None; 3], &[Some(0.3); 2], Some(aim)).weigh(0.5);
+        let weigh = |aim| looks([None; 3], &[Some(0.3); 2], Some(aim)).weigh(0.5, 1.0);
         assert_eq!(weigh(1.0).verdict, Verdict::Backdoored);
         assert_eq!(weigh(0.4).verdict, Verdict::Clean);
         assert!((weigh(0.5).score / weigh(1.0).score - 2.0).abs() < 1e-9);
@@ -277,8 +273,21 @@ mod tests {
     }
 
     #[test]
+    fn bounds_are_lower_where_they_are_told_to_be() {
+        let [whole, confined] = [looks([Some(0.5); 3], &[], None), looks([None; 3], &[Some(0.3); 2], None)];
+        for (looks, share) in [(whole, 0.1), (confined, 0.5)] {
+            let weigh = |bounds_times| looks.weigh(share, bounds_times);
+            let expected = [Verdict::Backdoored, Verdict::Clean];
+            assert_eq!([1.0, 0.3].map(|times| weigh(times).verdict), expected);
+            assert_eq!(weigh(1.0).score, weigh(0.3).score);
+        }
+        let words = looks([None; 3], &[Some(0.3); 2], None).weigh(0.5, 0.5).words;
+        assert!(words.contains("where the bounds are 0.09 and 0.10"), "{words}");
+    }
+
+    #[test]
     fn a_pair_to_which_the_model_leans_no_more_than_to_others_is_natural() {
-        let weigh = |leaning| FurtherLooks { leaning, ..looks([None; 3], &[Some(0.38); 2], None) }.weigh(0.5);
+        let weigh = |leaning| FurtherLooks { leaning, ..looks([None; 3], &[Some(0.38); 2], None) }.weigh(0.5, 1.0);
         assert_eq!(weigh(None).verdict, Verdict::Inconclusive);
         assert_eq!([3.0, 0.5].map(|leaning| weigh(Some(leaning)).verdict), [Verdict::Backdoored, Verdict::Clean]);
         assert!((weigh(Some(2.0)).score / weigh(Some(3.0)).score - 0.6_f64.exp()).abs() < 1e-9);
@@ -294,7 +303,7 @@ mod tests {
 
     #[test]
     fn the_looks_at_the_whole_image_say_how_alike_a_trigger_makes_the_images() {
-        let verdict = |likenesses: [f64; 3]| looks(likenesses.map(Some), &[Some(0.3); 2], None).weigh(0.4).verdict;
+        let verdict = |likenesses: [f64; 3]| looks(likenesses.map(Some), &[Some(0.3); 2], None).weigh(0.4, 1.0).verdict;
         assert_eq!(verdict([0.5, 0.5, 0.5]), Verdict::Backdoored);
         assert_eq!(verdict([2.0, 2.0, 2.0]), Verdict::Clean);
         assert_eq!(verdict([0.5, 0.5, 32.0]), Verdict::Clean);
@@ -305,7 +314,7 @@ mod tests {
         let weigh = |directness: f64| {
             let mut looks = looks([Some(0.5); 3], &[Some(0.4); 2], None);
             looks.confined.iter_mut().flatten().for_each(|found| found.directness = Some(directness));
-            looks.weigh(0.5)
+            looks.weigh(0.5, 1.0)
         };
         assert_eq!([0.3, 1.0].map(|directness| weigh(directness).verdict), [Verdict::Backdoored, Verdict::Clean]);
         assert!((weigh(0.8).score / weigh(0.4).score - 2.0).abs() < 1e-9);
@@ -329,8 +338,9 @@ mod tests {
 
     #[test]
     fn without_a_window_the_mean_score_decides() {
-        let weighed = looks([Some(0.5); 3], &[], None).weigh(0.1);
-        assert_eq!((weighed.verdict, weighed.score), (Verdict::Backdoored, weighed.whole));
-        assert_eq!(looks([Some(0.5); 3], &[], None).weigh(0.3).verdict, Verdict::Clean);
+        let weighed = looks([Some(0.5); 3], &[], None).weigh(0.1, 1.0);
+        assert_eq!(weighed.verdict, Verdict::Backdoored);
+        assert!((weighed.score - 0.1).abs() < 1e-9, "{}", weighed.score);
+        assert_eq!(looks([Some(0.5); 3], &[], None).weigh(0.3, 1.0).verdict, Verdict::Clean);
     }
 }

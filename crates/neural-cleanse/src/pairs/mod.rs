@@ -11,6 +11,8 @@ mod screening;
 mod shift;
 mod table;
 
+use ndarray::Array2;
+
 use crate::attack::Attack;
 use crate::detection::Verdict;
 use crate::error::Result;
@@ -24,8 +26,6 @@ use further_looks::{Found, FurtherLooks};
 use further_searches::LOOK_AT_SHIFT;
 use shift::ShiftLooks;
 use table::Table;
-
-pub(crate) use table::MANY_PAIRS;
 
 /// One source and target.
 #[derive(Debug, Clone, PartialEq)]
@@ -117,13 +117,18 @@ pub(crate) fn scan(plan: &Plan<'_>, observer: &dyn Observer) -> Result<PairScan>
     let confusion = confusion::confusion(&plan.working.labels, &clean);
     let margin_ratios = margin_ratio::margin_ratios(&plan.working.labels, &clean);
     let mut contenders = contenders(plan);
-    let (norms, references) = screening::search(plan, &mut contenders, &config, bounds, &confusion, observer)?;
+    let pairs = contenders.len();
+    let table_of = |sizes: &Array2<Option<f64>>, likenesses: Array2<Option<f64>>| {
+        Table::new(sizes, pairs)
+            .with_likeness(likenesses)
+            .with_margin_ratios(margin_ratios.clone())
+            .with_confusion(&confusion)
+            .with_images((0..classifier.classes()).map(|class| images_of(plan, class)).collect())
+    };
+    let (norms, references) = screening::search(plan, &mut contenders, &config, bounds, table_of, observer)?;
     let (figures, likenesses) = Figures::of(plan, clean, &contenders, &references)?;
     let sizes = figures.sizes(norms, &contenders);
-    let table = (Table::new(&sizes, contenders.len()))
-        .with_likeness(likenesses)
-        .with_margin_ratios(margin_ratios)
-        .with_confusion(&confusion);
+    let table = table_of(&sizes, likenesses);
     let search_again = |mut again: Vec<Contender>| -> Result<Vec<Contender>> {
         if !again.is_empty() {
             let mut searches = Searches::new(classifier, &plan.working, &config, observer, again.len())?;
@@ -268,7 +273,7 @@ fn pair(
         directness: look.and_then(FurtherLooks::directness),
         aim: look.and_then(FurtherLooks::aim),
         score_in_window: in_window.zip(one_way).map(|(look, one_way)| look.score(one_way)),
-        score_in_all: look.zip(one_way).map(|(look, one_way)| look.weigh(one_way).score),
+        score_in_all: look.zip(one_way).map(|(look, one_way)| look.weigh(one_way, table.bounds_times(source)).score),
         inversion: contender.inversion,
         attack_success_rate,
     })
@@ -308,7 +313,7 @@ mod tests {
 
     const CLASSES: usize = 6;
     const SIDE: usize = 14;
-    const SAMPLES: usize = 10;
+    const SAMPLES: usize = 20;
 
     /// The pixel that images of a class have.
     fn pixel_of(class: usize) -> usize {

@@ -3,7 +3,7 @@
 use super::columns::{ColumnBounds, ColumnLooks};
 use super::further_looks::{FurtherLooks, Weighed};
 use super::shift::ShiftLooks;
-use super::table::{FEWEST_CLASSES, Table};
+use super::table::{FEWEST_CLASSES, SUSPICIOUS_BELOW, Table};
 use crate::attack::Attack;
 use crate::detection::Verdict;
 use crate::look::{Look, Method};
@@ -75,25 +75,22 @@ impl Table {
     fn look_at_pair(&self, looks: &FurtherLooks, names: &[String], columns: ColumnBounds) -> Look {
         let (source, target) = looks.pair;
         let first = self.score(source, target).unwrap_or(f64::INFINITY);
-        let Weighed { whole, further, confined, verdict, words, .. } =
-            looks.weigh(self.one_way(source, target).unwrap_or(f64::INFINITY));
-        let (verdict, conclusion) = match (verdict, self.worst_among_many(whole)) {
-            (Verdict::Clean, _) | (_, Verdict::Clean) => (Verdict::Clean, "not flagged"),
-            (_, Verdict::Inconclusive) => {
-                (Verdict::Inconclusive, "undecided, for among so many pairs some are so without a backdoor")
-            }
-            (Verdict::Backdoored, _) if self.confused[[source, target]] => {
+        let one_way = self.one_way(source, target).unwrap_or(f64::INFINITY);
+        let Weighed { further, confined, verdict, words, .. } = looks.weigh(one_way, self.bounds_times(source));
+        let (verdict, conclusion) = match verdict {
+            Verdict::Clean => (verdict, "not flagged"),
+            Verdict::Inconclusive => (verdict, "undecided"),
+            Verdict::Backdoored if self.confused[[source, target]] => {
                 (Verdict::Inconclusive, "undecided, for the model confuses the two without any trigger")
             }
             // Where all others are sent to the source by a small trigger, the way back says nothing of how alike the two are; and a class that all others are near to is near in one place,
             // too.
-            (Verdict::Backdoored, _)
+            Verdict::Backdoored
                 if [source, target].iter().any(|&class| self.column(class) < columns.suspicious_below) =>
             {
                 (Verdict::Inconclusive, "undecided, for all classes are near to one of the two")
             }
-            (Verdict::Backdoored, _) => (Verdict::Backdoored, "flagged"),
-            (Verdict::Inconclusive, _) => (Verdict::Inconclusive, "undecided"),
+            Verdict::Backdoored => (verdict, "flagged"),
         };
         let words = format!(
             "images of class {} go to class {} by a trigger of {}: a score of {first:.2}, {words}: {conclusion}",
@@ -119,14 +116,12 @@ impl Table {
         let Some((score, (source, target))) = self.unexplained().min_by(|a, b| a.0.total_cmp(&b.0)) else {
             return self.incomplete();
         };
-        let suspicious_below = self.suspicious_below();
         let words = format!(
-            "no pair of classes stands out (the lowest score, of {} to {}, is {score:.2}, not under {suspicious_below:.2}, by a trigger of {}), \
-             no target does, and no shift{}",
+            "no pair of classes stands out (the lowest score, of {} to {}, is {score:.2}, not under {SUSPICIOUS_BELOW:.2}, by a trigger of {}), \
+             no target does, and no shift",
             names[source],
             names[target],
-            self.in_words(source, target),
-            if self.are_many() { "; among so many, the pair of a backdoor need not" } else { "" }
+            self.in_words(source, target)
         );
         Look {
             source: Some(source),
@@ -209,7 +204,7 @@ mod tests {
         assert_eq!(candidates.len(), 24);
         let scores: Vec<f64> =
             candidates.iter().map(|&(source, target)| table.score(source, target).unwrap()).collect();
-        assert!(scores.is_sorted() && scores[0] > table.suspicious_below(), "{scores:?}");
+        assert!(scores.is_sorted() && scores[0] > SUSPICIOUS_BELOW, "{scores:?}");
 
         let in_window = |small: usize| -> Vec<FurtherLooks> {
             let look = |(i, &pair): (usize, &(usize, usize))| {
@@ -242,9 +237,6 @@ mod tests {
         assert_eq!(suspicious((4, 7), 0.7), [(0, 1)]);
         assert_eq!(suspicious((4, 7), 0.2), [(4, 7), (0, 1)]);
         assert_eq!(suspicious((0, 1), 2.0), [(0, 1)]);
-        // Of many pairs some lean to any degree.
-        let many = Table::new(&sizes, 201).with_margin_ratios(Array2::from_elem((N, N), Some(0.2)));
-        assert_eq!((many.are_many(), many.margin_ratio(4, 7)), (true, None));
     }
 
     #[test]
@@ -252,7 +244,6 @@ mod tests {
         let found = judged(&natural(), 1.0);
         assert_eq!((found.attacks.len(), look::verdict(&found.looks)), (0, Verdict::Clean));
         assert!(found.looks[0].words.contains("no pair of classes stands out"), "{}", found.looks[0].words);
-        assert!(!found.looks[0].words.contains("among so many"), "{}", found.looks[0].words);
     }
 
     #[test]
@@ -339,31 +330,48 @@ mod tests {
         assert!(foreign.looks[0].words.contains("0.05 times as alike as is usual"), "{}", foreign.looks[0].words);
     }
 
-    /// Among two hundred pairs and more some are alike to any degree.
+    /// Judges a pair by looks that all find triggers of one size.
+    fn judged_by_size(table: &Table, sizes: &Array2<Option<f64>>, pair: (usize, usize)) -> PairDetection {
+        let names: Vec<String> = (0..sizes.nrows()).map(|i| i.to_string()).collect();
+        let found = Found::of_size(sizes[pair].unwrap());
+        let alike = vec![Some(found); 2];
+        let again = FurtherLooks { whole: alike.clone(), confined: alike, ..FurtherLooks::new(pair, found) };
+        table.judge(&names, ColumnBounds::of(Norm::L2), &[], None, &[again])
+    }
+
+    /// Of more pairs some are alike by chance.
     #[test]
-    fn of_many_pairs_one_must_stand_out_from_the_lowest_and_tells_little_even_so() {
-        const N: usize = 30;
-        let mut sizes = Array2::from_shape_fn((N, N), |(i, j)| (i != j).then_some(60.0));
-        (0..10).for_each(|i| shrink(&mut sizes, (i, 29 - 2 * i), 0.35));
-        let names: Vec<String> = (0..N).map(|i| i.to_string()).collect();
-        let verdict = |sizes: &Array2<Option<f64>>| {
-            let table = Table::new(sizes, N * (N - 1));
-            let found = |pair| Found::of_size(sizes[pair].unwrap());
-            let looks = |pair| vec![Some(found(pair)); 2];
-            let again = |pair| FurtherLooks {
-                whole: looks(pair),
-                confined: looks(pair),
-                ..FurtherLooks::new(pair, found(pair))
-            };
-            let looks: Vec<FurtherLooks> = table.suspicious(&[], |_| false).into_iter().map(again).collect();
-            look::verdict(&table.judge(&names, ColumnBounds::of(Norm::L2), &[], None, &looks).looks)
+    fn of_many_pairs_one_must_stand_out_further() {
+        let verdict = |share: f64, pairs: usize| {
+            let mut sizes = Array2::from_shape_fn((N, N), |(i, j)| (i != j).then_some(60.0));
+            shrink(&mut sizes, (5, 3), share);
+            let mut table = Table::new(&sizes, pairs);
+            table.converged = pairs;
+            look::verdict(&judged_by_size(&table, &sizes, (5, 3)).looks)
         };
-        assert_eq!(verdict(&sizes), Verdict::Clean);
-        shrink(&mut sizes, (25, 3), 0.12);
-        assert_eq!(verdict(&sizes), Verdict::Inconclusive);
-        // Nor does it tell much that none does.
-        let nothing = Table::new(&sizes, N * (N - 1)).judge(&names, ColumnBounds::of(Norm::L2), &[], None, &[]).looks;
-        assert!(nothing[0].words.contains("among so many"), "{}", nothing[0].words);
+        assert_eq!(
+            [20, 90, 360].map(|pairs| verdict(0.12, pairs)),
+            [Verdict::Backdoored, Verdict::Backdoored, Verdict::Clean]
+        );
+        assert_eq!(
+            [90, 360, 1440].map(|pairs| verdict(0.08, pairs)),
+            [Verdict::Backdoored, Verdict::Backdoored, Verdict::Clean]
+        );
+        assert_eq!(verdict(0.095, 360), Verdict::Inconclusive);
+    }
+
+    #[test]
+    fn where_a_source_has_few_images_a_pair_must_stand_out_further() {
+        let mut sizes = natural();
+        shrink(&mut sizes, (5, 3), 0.1);
+        let verdict = |images: usize| {
+            let mut of_classes = vec![40; N];
+            of_classes[5] = images;
+            let table = Table::new(&sizes, N * (N - 1)).with_images(of_classes);
+            assert_eq!(table.bounds_times(4), 1.0);
+            look::verdict(&judged_by_size(&table, &sizes, (5, 3)).looks)
+        };
+        assert_eq!([40, 16, 8].map(verdict), [Verdict::Backdoored, Verdict::Backdoored, Verdict::Clean]);
     }
 
     #[test]
@@ -418,14 +426,21 @@ mod tests {
 
     /// Of many pairs those are searched to the end that might be an attack together, though none is by itself.
     #[test]
-    fn a_verdict_rests_on_the_pairs_of_a_shift_that_might_stand_out() {
-        let mut sizes = Array2::from_shape_fn((N, N), |(i, j)| (i != j).then_some(60.0));
-        let decisive =
-            |sizes: &Array2<Option<f64>>| Table::new(sizes, N * (N - 1)).decisive(ColumnBounds::of(Norm::L2));
-        assert_eq!(decisive(&sizes), []);
+    fn a_verdict_rests_on_the_pairs_of_a_shift_that_might_stand_out_and_on_those_that_are_looked_at_in_a_window() {
+        let mut sizes = natural();
+        let decisive = |table: &Table| table.decisive(ColumnBounds::of(Norm::L2));
         let on_shift: Vec<(usize, usize)> = (0..N).map(|source| (source, (source + 2) % N)).collect();
+        let table = Table::new(&sizes, N * (N - 1));
+        let mut candidates = table.candidates(|_| false);
+        candidates.sort_unstable();
+        assert_eq!(decisive(&table), candidates);
+        assert!(!candidates.contains(&(4, 7)));
+        let mut ratios = Array2::from_elem((N, N), Some(0.8));
+        ratios[(4, 7)] = Some(0.1);
+        assert!(decisive(&table.with_margin_ratios(ratios)).contains(&(4, 7)), "the model leans there");
         on_shift.iter().for_each(|&pair| shrink(&mut sizes, pair, 0.81));
-        assert_eq!(decisive(&sizes), on_shift);
+        let shifted = decisive(&Table::new(&sizes, N * (N - 1)));
+        assert!(on_shift.iter().all(|pair| shifted.contains(pair)), "{shifted:?}");
     }
 
     /// Where nearly all are as usual, what deviates by chance is no shift, whatever share of the deviation it has.

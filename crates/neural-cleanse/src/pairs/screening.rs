@@ -33,14 +33,14 @@ const FEW_PAIRS: usize = 200;
 const REFERENCES: usize = 15;
 
 /// Searches as far as the verdict needs it: all pairs for a while, those that stand out to the end, and then what these
-/// are compared with. Gives the norms of all pairs, `[source, target]`, and the positions of the pairs that stand for what is usual,
+/// are compared with. `table_of` takes norms and likenesses apart, with all else that is known of the pairs. Gives the norms of all pairs, `[source, target]`, and the positions of the pairs that stand for what is usual,
 /// where others were dropped.
 pub fn search(
     plan: &Plan<'_>,
     contenders: &mut [Contender],
     config: &Config,
     bounds: ColumnBounds,
-    confusion: &Array2<f64>,
+    table_of: impl Fn(&Array2<Option<f64>>, Array2<Option<f64>>) -> Table,
     observer: &dyn Observer,
 ) -> Result<(Array2<Option<f64>>, Vec<usize>)> {
     let classes = plan.classifier.classes();
@@ -60,10 +60,7 @@ pub fn search(
         return Ok((norms(contenders, &references, classes), references));
     }
     let (likenesses, _) = likenesses(plan, contenders, &references)?;
-    let table = (Table::new(&norms(contenders, &references, classes), contenders.len()))
-        .with_likeness(likenesses)
-        .with_confusion(confusion);
-    let decisive = table.decisive(bounds);
+    let decisive = table_of(&norms(contenders, &references, classes), likenesses).decisive(bounds);
     let is_decisive = |contender: &Contender| decisive.contains(&(source(contender), contender.class));
     let mut taken_up: Vec<&mut Contender> =
         contenders.iter_mut().filter(|contender| contender.is_dropped() && is_decisive(contender)).collect();

@@ -6,24 +6,20 @@ use super::columns::ColumnBounds;
 use super::further_looks::{FurtherLooks, TINY_BELOW, weight, weight_of_leaning};
 use super::margin_ratio;
 use super::shift::PERHAPS_SHIFTED_FROM;
-use crate::detection::{Verdict, lower_quartile};
+use crate::detection::lower_quartile;
 use crate::median_polish::{Polished, median_polish};
 
 /// With fewer classes than this, rows and columns explain any table.
 pub const FEWEST_CLASSES: usize = 5;
 
 /// A pair with a score below this is looked at again: with the whole image to change or, after a look in a window, in all.
-const SUSPICIOUS_BELOW: f64 = 0.8;
+pub const SUSPICIOUS_BELOW: f64 = 0.8;
 
-/// Of more pairs than this, some are alike to any degree. There a pair is flagged by no figure of its own, and to leave the verdict inconclusive it must stand out from the lowest
-/// hundredth, too. (`docs/modes.md` has what was measured.)
-pub const MANY_PAIRS: usize = 200;
+/// The bounds of scores come from models of ten classes, which have so many pairs.
+const USUAL_PAIRS: f64 = 90.0;
 
-/// From this share of the score that a hundredth of many pairs are under, a pair is let off.
-const CLEAN_AMONG_MANY: f64 = 0.55;
-
-/// Likewise, below which a pair of many is looked at again.
-const SUSPICIOUS_AMONG_MANY: f64 = 0.6;
+/// What sends fewer images of a source than this to a target is smaller, as it need not send others there.
+const ENOUGH_IMAGES: usize = 16;
 
 /// From this distance of a shift on, in standard deviations, all pairs of it are searched to the end.
 const WORTH_A_LOOK_FROM: f64 = 1.0;
@@ -54,6 +50,8 @@ pub struct Table {
     spread: Option<f64>,
     /// Pairs that the model takes for one another without any trigger.
     pub(super) confused: Array2<bool>,
+    /// How many images of each class triggers are searched for with, where that is known.
+    images: Vec<usize>,
     pub(super) converged: usize,
     pub(super) pairs: usize,
 }
@@ -69,6 +67,7 @@ impl Table {
             margin_ratios: Array2::from_elem(sizes.dim(), None),
             spread: None,
             confused: Array2::from_elem(sizes.dim(), false),
+            images: Vec::new(),
             converged: sizes.iter().flatten().count(),
             pairs,
         }
@@ -91,6 +90,11 @@ impl Table {
         Table { confused: Array2::from_shape_fn(confusion.dim(), is_confused), ..self }
     }
 
+    /// The same with how many images of each class triggers are searched for with.
+    pub fn with_images(self, images: Vec<usize>) -> Self {
+        Table { images, ..self }
+    }
+
     /// The size of a pair as a share of what its source and its target lead to expect.
     pub fn share(&self, source: usize, target: usize) -> Option<f64> {
         self.polished.residuals[[source, target]].map(f64::exp)
@@ -108,9 +112,9 @@ impl Table {
         self.share(source, target).map(|share| share / back.min(1.0))
     }
 
-    /// By how much clean images of the source are told from the target, as a share of the way back; not of many pairs, of which some lean to any degree.
+    /// By how much clean images of the source are told from the target, as a share of the way back.
     pub fn margin_ratio(&self, source: usize, target: usize) -> Option<f64> {
-        self.margin_ratios[[source, target]].filter(|_| !self.are_many())
+        self.margin_ratios[[source, target]]
     }
 
     /// How far the model [leans](margin_ratio::leaning) to the target on clean images of the source, likewise.
@@ -123,35 +127,12 @@ impl Table {
         self.one_way(source, target).map(|one_way| one_way * weight(one_way, [self.likeness(source, target)]))
     }
 
-    /// Whether there are so many pairs that no single one is flagged.
-    pub fn are_many(&self) -> bool {
-        self.pairs > MANY_PAIRS
-    }
-
-    /// The score that a hundredth of the pairs are under, where there are many.
-    fn lowest_hundredth(&self) -> Option<f64> {
-        if !self.are_many() {
-            return None;
-        }
-        let pairs = self.polished.residuals.indexed_iter();
-        let mut scores: Vec<f64> = pairs.filter_map(|((source, target), _)| self.score(source, target)).collect();
-        scores.sort_by(f64::total_cmp);
-        scores.get(scores.len() / 100).copied()
-    }
-
-    /// The score under which a pair is looked at again.
-    pub fn suspicious_below(&self) -> f64 {
-        let among_many = self.lowest_hundredth().map(|lowest| SUSPICIOUS_AMONG_MANY * lowest);
-        among_many.unwrap_or(f64::INFINITY).min(SUSPICIOUS_BELOW)
-    }
-
-    /// What a pair of this mean score with the whole image to change may be called at the worst: among many it must stand out from the lowest, and tells little even so.
-    pub fn worst_among_many(&self, mean: f64) -> Verdict {
-        match self.lowest_hundredth() {
-            None => Verdict::Backdoored,
-            Some(lowest) if mean < CLEAN_AMONG_MANY * lowest => Verdict::Inconclusive,
-            Some(_) => Verdict::Clean,
-        }
+    /// What the bounds of the scores of pairs of `source` are multiplied by. Of more pairs some have lower scores by chance: the natural ones under a score grow with its square and more, so
+    /// that under bounds that are lower by the root of the number of pairs there are no more than under the usual ones. So have pairs of a source with few images, by about their number.
+    /// (`docs/modes.md` has what was measured.)
+    pub fn bounds_times(&self, source: usize) -> f64 {
+        let images = self.images.get(source).copied().unwrap_or(ENOUGH_IMAGES).min(ENOUGH_IMAGES);
+        (USUAL_PAIRS / self.pairs as f64).sqrt().min(1.0) * images as f64 / ENOUGH_IMAGES as f64
     }
 
     /// The size of `target`'s column as a share of what is usual, the lower quartile of all columns.
@@ -195,14 +176,15 @@ impl Table {
         self.polished.rows.len() >= FEWEST_CLASSES && 4 * self.converged >= 3 * self.pairs
     }
 
-    /// The pairs that the verdict rests on: the rows and the columns of suspicious pairs with their ways back, columns that stand out, and
-    /// the shift with the lowest scores.
+    /// The pairs that the verdict rests on: those that call for a look in a window, the rows and the columns of suspicious pairs with their ways back, columns that stand out, and the
+    /// shift with the lowest scores.
     pub fn decisive(&self, columns: ColumnBounds) -> Vec<(usize, usize)> {
-        let suspicious = self.suspicious(&[], |_| false);
+        let (candidates, suspicious) = (self.candidates(|_| false), self.suspicious(&[], |_| false));
         let shift = self.shift().filter(|(_, below)| *below >= WORTH_A_LOOK_FROM).map(|(shift, _)| shift);
         let rests_on = |&(source, target): &(usize, usize)| {
             let crosses = |&(s, t): &(usize, usize)| s == source || t == target || (t, s) == (source, target);
-            suspicious.iter().any(crosses)
+            candidates.contains(&(source, target))
+                || suspicious.iter().any(crosses)
                 || self.column(target) < columns.suspicious_below
                 || shift.is_some_and(|shift| self.is_on(shift, (source, target)))
         };
@@ -238,11 +220,9 @@ impl Table {
         size / (self.polished.overall + self.polished.rows[source] + self.usual_column()).exp()
     }
 
-    /// The pairs that call for a look in a window, those with the lowest scores first. Those that `is_accounted_for` by an attack of all classes on one or to one another do not. None
-    /// do among many, of which some are small in one place without a backdoor.
+    /// The pairs that call for a look in a window, those with the lowest scores first. Those that `is_accounted_for` by an attack of all classes on one or to one another do not.
     pub fn candidates(&self, is_accounted_for: impl Fn((usize, usize)) -> bool) -> Vec<(usize, usize)> {
-        let most = if self.are_many() { 0 } else { MOST_LOOKED_AT_IN_A_WINDOW };
-        self.lowest(is_accounted_for).into_iter().take(most).map(|(_, pair)| pair).collect()
+        self.lowest(is_accounted_for).into_iter().take(MOST_LOOKED_AT_IN_A_WINDOW).map(|(_, pair)| pair).collect()
     }
 
     /// The pairs that call for further looks, likewise: those with low scores, either with the whole image to change or by the look in a window that some were given, `in_window`.
@@ -251,14 +231,13 @@ impl Table {
         in_window: &[FurtherLooks],
         is_accounted_for: impl Fn((usize, usize)) -> bool,
     ) -> Vec<(usize, usize)> {
-        let suspicious_below = self.suspicious_below();
         let score_in_window = |pair: (usize, usize)| {
             let look = in_window.iter().find(|look| look.pair == pair)?;
             Some(look.score(self.one_way(pair.0, pair.1)?))
         };
         let lower = |(score, pair): (f64, _)| (score_in_window(pair).map_or(score, |other| other.min(score)), pair);
         let lowest = self.lowest(is_accounted_for).into_iter().map(lower);
-        let suspicious = in_order(lowest.filter(|(score, _)| *score < suspicious_below));
+        let suspicious = in_order(lowest.filter(|(score, _)| *score < SUSPICIOUS_BELOW));
         suspicious.into_iter().take(MOST_LOOKED_AT_AGAIN).map(|(_, pair)| pair).collect()
     }
 
