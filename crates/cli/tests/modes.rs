@@ -71,7 +71,7 @@ fn a_source_specific_backdoor_is_seen_by_its_pair_and_by_no_target() {
     assert!(figure("margin_ratio") > 1.0 && figure("leaning") < 0.0, "{}", attacked[0]);
     assert!(pair["words"].as_str().is_some_and(|words| words.contains("times what is usual for the model")), "{pair}");
     let known = |name: &str| report["pair_calibration"][name].as_u64().unwrap();
-    assert!(2 * known("source_specific_as_low") > known("source_specific") && known("clean_as_low") == 0);
+    assert!(4 * known("source_specific_as_low") > known("source_specific") && known("clean_as_low") == 0);
     assert!(printed.contains("of models with a source-specific backdoor"), "{printed}");
     for (looks, many) in [("further_looks", 2), ("confined_looks", 4)] {
         assert_eq!(attacked[0][looks].as_array().unwrap().len(), many, "{looks}");

@@ -5,7 +5,7 @@ use ndarray::Array2;
 use crate::detection::{CONSISTENCY, median};
 
 /// The spread of a model counts as this at the least: where all pairs lean as little, the few that do more lean little, too.
-const LEAST_SPREAD: f64 = 0.05;
+const LEAST_SPREAD: f64 = 0.2;
 
 /// By how much the clean images of each source (row) are told from each target (column), as a share of the way back: the mean of z_source − z_target over the images of the source, by
 /// that of z_target − z_source over those of the target. `None` where images of either are taken for the other on average, for what the model does not know leans anywhere, or there are
@@ -72,11 +72,13 @@ mod tests {
         };
         let spread_of = |near: f64, far: f64| spread(&ratios(near, far)).unwrap();
         assert!((spread_of(0.8, 0.2) - 1.4826 * 0.8_f64.ln().abs()).abs() < 1e-12);
+        // It is as little as can be where next to none do.
+        assert!((leaning(0.8, spread_of(0.99, 0.8)) - leaning(0.8, 0.2)).abs() < 1e-12);
         assert!((leaning(0.8, spread_of(0.8, 0.2)) - 1.0 / 1.4826).abs() < 1e-12);
         assert!((leaning(1.0 / 0.8, spread_of(0.8, 0.2)) + 1.0 / 1.4826).abs() < 1e-12);
         // A pair leans less in a model whose pairs lean anyway.
         assert!(leaning(0.2, spread_of(0.8, 0.2)) > 2.0 * leaning(0.2, spread_of(0.5, 0.2)));
-        assert_eq!((spread_of(1.0, 1.0), spread(&array![[None]])), (0.05, None));
+        assert_eq!((spread_of(1.0, 1.0), spread(&array![[None]])), (0.2, None));
     }
 
     #[test]

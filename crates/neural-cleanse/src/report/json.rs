@@ -168,11 +168,11 @@ pub struct PairReport {
     /// How much more like the images of the target the trigger makes those of the source, in raw pixel values, as a share of what is usual for this
     /// model; null where there is no trigger, or pixels tell nothing.
     pub likeness: Option<f64>,
-    /// The mean margin by which the model tells clean images of the source from the target, as a share of that of the way back; null where it cannot be measured, and of many pairs.
+    /// The mean margin by which the model tells clean images of the source from the target, as a share of that of the way back; null where images of either are taken for the other on average, or there are none.
     #[serde(default)]
     pub margin_ratio: Option<f64>,
     /// How far the model leans to the target on clean images of the source: by how much the logarithm of the margin ratio is below 0, as a multiple of the spread of all pairs (1.4826 times
-    /// the median of the absolute logarithms); null where there is no margin ratio.
+    /// the median of the absolute logarithms, and 0.2 at the least); null where there is no margin ratio.
     #[serde(default)]
     pub leaning: Option<f64>,
     /// What makes a pair suspicious: the share divided by that of the way back, where this is under 1, times the likeness (0.1 at the least) as a multiple
