@@ -128,18 +128,18 @@ FEW_CLASSES = 4  # Models of no more classes are judged by another rule.
 def lowest_scores(runs):
     """What crates/neural-cleanse/src/calibration.rs compares a scan with: where classes were looked at and where pairs were."""
 
-    def print_lowest(name, prefixes, runs, scores):
-        lowest = [min(scores(report), default=None) for record, report in runs if record["attack"].startswith(prefixes)]
+    def print_known(name, prefixes, runs, scores):
+        lowest = [min((score for score in scores(report) if score is not None), default=None) for record, report in runs if record["attack"].startswith(prefixes)]
         printed = ", ".join(f"{score:.3f}" for score in sorted(score for score in lowest if score is not None))
         print(f"const {name}: Known = Known {{ scans: {len(lowest)}, lowest: &[{printed}] }};")
 
     of_many = [(record, report) for record, _, report in runs if record["classes"] > FEW_CLASSES]
     if by_classes := [(record, report) for record, report in of_many if report["classes"]]:
         for name, prefixes in {"CLEAN": "none", "PATCHED": PATCHES}.items():
-            print_lowest(name, prefixes, by_classes, lambda report: [report["score"]] if report["score"] is not None else [])
+            print_known(name, prefixes, by_classes, lambda report: [report["score"]])
     if by_pairs := [(record, report) for record, report in of_many if report["pairs"] is not None]:
         for name, prefix in {"CLEAN_BY_PAIRS": "none", "SOURCE_SPECIFIC": "source-specific"}.items():
-            print_lowest(name, prefix, by_pairs, lambda report: [pair["score_in_all"] for pair in report["pairs"] if pair["score_in_all"] is not None])
+            print_known(name, prefix, by_pairs, lambda report: [pair["score_in_all"] for pair in report["pairs"]])
 
 
 def quartiles(figures):

@@ -5,7 +5,6 @@ use std::ops::RangeInclusive;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::classifier::Classifier;
 use crate::detection::Rule;
 use crate::elimination;
 use crate::few_classes;
@@ -41,6 +40,9 @@ const CLEAN_BY_PAIRS: Known = Known { scans: 87, lowest: &[0.108, 0.111, 0.129, 
 #[rustfmt::skip]
 const SOURCE_SPECIFIC: Known = Known { scans: 78, lowest: &[0.009, 0.010, 0.010, 0.012, 0.013, 0.014, 0.020, 0.022, 0.024, 0.030, 0.032, 0.032, 0.034, 0.036, 0.038, 0.039, 0.039, 0.039, 0.040, 0.043, 0.044, 0.045, 0.046, 0.047, 0.049, 0.049, 0.052, 0.054, 0.056, 0.057, 0.059, 0.060, 0.065, 0.065, 0.066, 0.067, 0.068, 0.069, 0.069, 0.071, 0.071, 0.076, 0.080, 0.085, 0.087, 0.088, 0.090, 0.092, 0.098, 0.099, 0.101, 0.119, 0.124, 0.137, 0.138, 0.140, 0.144, 0.165, 0.198, 0.198, 0.206, 0.213, 0.237, 0.307, 0.326, 0.327, 0.375, 0.445, 0.487, 0.495, 0.508, 0.620, 0.622, 0.626, 0.637, 0.692, 0.824, 0.920] };
 
+/// The models of those scans of pairs have 90, and of about as many the lowest are about as low.
+const COMPARABLE_PAIRS: RangeInclusive<usize> = 45..=180;
+
 /// How many of the zoo's scans came to a score as low as that of a scan. The shares are what the figure is worth: how often it is a false alarm,
 /// and how often a backdoor shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -56,10 +58,11 @@ pub struct Calibration {
 }
 
 impl Calibration {
-    /// Of a scan of `classes` classes of `classifier` whose lowest score is `score`; `None` where it is another kind of scan than those of the zoo: the default
+    /// Of a scan of `classes` classes with images of this shape whose lowest score is `score`; `None` where it is another kind of scan than those of the zoo: the default
     /// schedule and rule, under norm 2, of five classes or more.
-    pub(crate) fn of(score: f64, rule: Rule, config: &Config, classifier: &Classifier, classes: usize) -> Option<Self> {
-        let is_usual = rule == Rule::ratio(Norm::L2) && is_usual(config, classifier) && !few_classes::applies(classes);
+    pub(crate) fn of(score: f64, rule: Rule, config: &Config, image_shape: [usize; 3], classes: usize) -> Option<Self> {
+        let is_usual =
+            rule == Rule::ratio(Norm::L2) && has_usual_schedule(config, image_shape) && !few_classes::applies(classes);
         is_usual.then(|| Calibration::at(score))
     }
 
@@ -87,10 +90,11 @@ pub struct PairCalibration {
 }
 
 impl PairCalibration {
-    /// Of a scan of `pairs` pairs of `classifier` of which the lowest has this score in all; `None` where it is another kind of scan than those of the zoo: the default schedule
+    /// Of a scan of `pairs` pairs with images of this shape of which the lowest has this score in all; `None` where it is another kind of scan than those of the zoo: the default schedule
     /// under norm 2, and about as many pairs.
-    pub(crate) fn of(score: f64, config: &Config, classifier: &Classifier, pairs: usize) -> Option<Self> {
-        (is_usual(config, classifier) && USUAL_PAIRS.contains(&pairs)).then(|| PairCalibration::at(score))
+    pub(crate) fn of(score: f64, config: &Config, image_shape: [usize; 3], pairs: usize) -> Option<Self> {
+        let is_usual = has_usual_schedule(config, image_shape) && COMPARABLE_PAIRS.contains(&pairs);
+        is_usual.then(|| PairCalibration::at(score))
     }
 
     fn at(score: f64) -> Self {
@@ -103,13 +107,11 @@ impl PairCalibration {
     }
 }
 
-/// The models of those scans have 90 pairs, and of about as many the lowest are about as low.
-const USUAL_PAIRS: RangeInclusive<usize> = 45..=180;
-
-fn is_usual(config: &Config, classifier: &Classifier) -> bool {
-    let [_, height, width] = classifier.image_shape();
+/// Whether it is the schedule of those scans, for images of this shape, `[channels, height, width]`.
+fn has_usual_schedule(config: &Config, [_, height, width]: [usize; 3]) -> bool {
     config.norm == Norm::L2 && elimination::applies(config, height, width)
 }
+
 impl std::fmt::Display for Calibration {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Calibration { clean_as_low, clean, patched_as_low, patched } = self;
@@ -165,6 +167,15 @@ mod tests {
                 "0 of {clean} scans of clean models had a pair with a score in all as low, and 0 of {source_specific} of models with a source-specific backdoor"
             )
         );
+    }
+
+    #[test]
+    fn nothing_is_said_of_scans_of_pairs_that_are_unlike_those_of_the_zoo() {
+        let usual = Config::fast(Norm::L2, 28, 28);
+        let is_said = |config: &Config, pairs| PairCalibration::of(0.1, config, [1, 28, 28], pairs).is_some();
+        assert_eq!([20, 90, 342].map(|pairs| is_said(&usual, pairs)), [false, true, false]);
+        assert!(!is_said(&Config::fast(Norm::L1, 28, 28), 90));
+        assert!(!is_said(&Config { steps: 61, ..usual }, 90));
     }
 
     #[test]

@@ -13,8 +13,8 @@ use crate::look::{self, Look, Method};
 
 pub use further_looks::FurtherLooks;
 pub use rule::Rule;
-pub(crate) use statistics::{CONSISTENCY, lower_quartile, median};
 pub use statistics::{Standing, Statistics};
+pub(crate) use statistics::{lower_quartile, mad, median};
 
 /// What a scan concludes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -43,7 +43,7 @@ pub struct Statistics {
 }
 
 /// Makes the MAD of normally distributed numbers their standard deviation.
-pub const CONSISTENCY: f64 = 1.4826;
+const CONSISTENCY: f64 = 1.4826;
 
 impl Statistics {
     /// The statistics of `norms`, one for each class, `None` for one that did not converge.
@@ -55,10 +55,7 @@ impl Statistics {
     pub fn among(norms: &[Option<f64>], typical: &[Option<f64>]) -> Self {
         let converged: Vec<f64> = typical.iter().flatten().copied().collect();
         let median = median(&converged);
-        let mad = median.and_then(|median| {
-            let deviations: Vec<f64> = converged.iter().map(|norm| (norm - median).abs()).collect();
-            self::median(&deviations).map(|mad| CONSISTENCY * mad)
-        });
+        let mad = median.and_then(|median| mad(&converged, median));
         let standing = |norm: &Option<f64>| {
             let share = ratio(*norm, median);
             let anomaly_index = norm
@@ -131,6 +128,12 @@ pub(crate) fn lower_quartile(values: &[Option<f64>]) -> Option<f64> {
     let place = values.len().checked_sub(1)? as f64 / 4.0;
     let (below, above) = (*sorted.get(place.floor() as usize)?, *sorted.get(place.ceil() as usize)?);
     Some(below + (above - below) * place.fract())
+}
+
+/// The median absolute deviation of `values` from their `median`, made [consistent](CONSISTENCY); `None` if there are none.
+pub(crate) fn mad(values: &[f64], median: f64) -> Option<f64> {
+    let deviations: Vec<f64> = values.iter().map(|value| (value - median).abs()).collect();
+    self::median(&deviations).map(|mad| CONSISTENCY * mad)
 }
 
 /// The median of `values`; `None` if there are none.

@@ -2,7 +2,7 @@
 
 use ndarray::Array2;
 
-use crate::detection::{CONSISTENCY, median};
+use crate::detection::mad;
 
 /// The spread of a model counts as this at the least: where all pairs lean as little, the few that do more lean little, too.
 const LEAST_SPREAD: f64 = 0.2;
@@ -31,11 +31,11 @@ pub fn margin_ratios(labels: &[usize], logits: &Array2<f32>) -> Array2<Option<f6
     })
 }
 
-/// How far the margin ratios of a model are from 1 as a rule: the median absolute deviation of their logarithms, whose median is 0, as the standard deviation that it is of numbers from a
-/// normal distribution. `None` where there are none.
+/// How far the margin ratios of a model are from 1 as a rule: the MAD of their logarithms, whose median is 0, for the ratio of the way back is the inverse; [`LEAST_SPREAD`] at the least.
+/// `None` where there are none.
 pub fn spread(ratios: &Array2<Option<f64>>) -> Option<f64> {
-    let deviations: Vec<f64> = ratios.iter().flatten().map(|ratio| ratio.ln().abs()).collect();
-    median(&deviations).map(|deviation| (CONSISTENCY * deviation).max(LEAST_SPREAD))
+    let logarithms: Vec<f64> = ratios.iter().flatten().map(|ratio| ratio.ln()).collect();
+    mad(&logarithms, 0.0).map(|spread| spread.max(LEAST_SPREAD))
 }
 
 /// How far the model leans to the target: by how many of these spreads the logarithm of a ratio is below that of 1.

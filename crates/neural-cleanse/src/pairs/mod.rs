@@ -41,7 +41,8 @@ pub struct Pair {
     /// How much more like the images of the target the trigger makes those of the source, in raw pixel values, as a share of what is usual for this
     /// model; `None` where there is no trigger, or pixels tell nothing.
     pub likeness: Option<f64>,
-    /// The mean margin by which the model tells clean images of the source from the target, as a share of that of the way back; `None` where images of either are taken for the other on average, or there are none.
+    /// The mean margin by which the model tells clean images of the source from the target, as a share of that of the way back; `None` where images of either are taken for
+    /// the other on average, or there are none.
     pub margin_ratio: Option<f64>,
     /// How far the model leans to the target on clean images of the source: by how much the logarithm of the margin ratio is below 0, as a multiple of the spread of all pairs; `None` where
     /// there is no such ratio.

@@ -33,8 +33,8 @@ const FEW_PAIRS: usize = 200;
 const REFERENCES: usize = 15;
 
 /// Searches as far as the verdict needs it: all pairs for a while, those that stand out to the end, and then what these
-/// are compared with. `table_of` takes norms and likenesses apart, with all else that is known of the pairs. Gives the norms of all pairs, `[source, target]`, and the positions of the pairs that stand for what is usual,
-/// where others were dropped.
+/// are compared with. `table_of` takes norms and likenesses apart, with all else that is known of the pairs. Gives the norms of
+/// all pairs, `[source, target]`, and the positions of the pairs that stand for what is usual, where others were dropped.
 pub fn search(
     plan: &Plan<'_>,
     contenders: &mut [Contender],

@@ -128,7 +128,8 @@ impl Table {
     }
 
     /// What the bounds of the scores of pairs of `source` are multiplied by. Of more pairs some have lower scores by chance: the natural ones under a score grow with its square and more, so
-    /// that under bounds that are lower by the root of the number of pairs there are no more than under the usual ones. So have pairs of a source with few images, by about their number.
+    /// that under bounds that are lower by the root of the number of pairs there are no more than under the usual ones. Pairs of a source with few images have lower scores, too, by about the
+    /// share of [`ENOUGH_IMAGES`] that they are.
     /// (`docs/modes.md` has what was measured.)
     pub fn bounds_times(&self, source: usize) -> f64 {
         let images = self.images.get(source).copied().unwrap_or(ENOUGH_IMAGES).min(ENOUGH_IMAGES);

@@ -298,10 +298,16 @@ impl ScanReport {
             ratio: smallest.and_then(|class| class.ratio),
             score: scan.lowest_score(),
             calibration: scan.lowest_score().and_then(|score| {
-                Calibration::of(score, scan.rule, config, classifier, scan.classes.len() + scan.dropped.len())
+                Calibration::of(
+                    score,
+                    scan.rule,
+                    config,
+                    classifier.image_shape(),
+                    scan.classes.len() + scan.dropped.len(),
+                )
             }),
             pair_calibration: scan.pairs.as_ref().and_then(|scan| {
-                PairCalibration::of(scan.lowest_score_in_all()?, config, classifier, scan.pairs.len())
+                PairCalibration::of(scan.lowest_score_in_all()?, config, classifier.image_shape(), scan.pairs.len())
             }),
             threshold: scan.rule.threshold(),
             rule: scan.rule,
